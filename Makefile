@@ -1,0 +1,59 @@
+# Each target does its whole set-up, in a virtual environment of its own.
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+READY := $(VENV)/.ready
+C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/*.inc)
+
+# What is tried, unless a name is given as in `make PYTHON=python3.12 CC=clang test`.
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
+COMPILERS := $(if $(filter default,$(origin CC)),cc gcc clang,"$(CC)")
+
+# It has to be new enough, and to come with venv, pip and the headers.
+CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
+	headers = sysconfig.get_path("include"); \
+	sys.exit(sys.version_info < (3, 11) or not os.path.exists(headers + "/Python.h"))'
+
+# $(call first,COMMANDS,ARGUMENTS) prints the first command that succeeds with them.
+first = for command in $(1); do \
+	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
+
+.PHONY: help demo test lint clean
+
+help: ## show this
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+
+demo: $(READY) ## train on handwritten digits and draw demo.png
+	$(RUN) -m centerloss.demo --out demo.png
+	@echo "The picture is $(CURDIR)/demo.png"
+
+test: $(READY) ## run the tests
+	$(RUN) -m pytest
+
+lint: $(READY) ## check the style, and that the C compiles without a warning
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+	CENTERLOSS_WERROR=1 $(RUN) setup.py -q build_ext --force \
+		--build-lib build/lint --build-temp build/lint
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) build *.egg-info centerloss/*.so demo.png
+	rm -rf .hypothesis .pytest_cache .ruff_cache
+	find centerloss tests -name __pycache__ -prune -exec rm -rf {} +
+
+# The package, editable, with its C compiled; made anew when one of these changes.
+$(READY): $(RUN) pyproject.toml setup.py $(C_FILES)
+	@compiler=$$($(call first,$(COMPILERS),--version)); \
+	test -n "$$compiler" || { echo 'No C compiler (tried $(COMPILERS)):' \
+		'install one, or name it with make CC=...' >&2; exit 1; }; \
+	set -x; CC="$$compiler" \
+		$(RUN) -m pip install -q --disable-pip-version-check -e '.[test,dev]'
+	@touch $@
+
+$(RUN):
+	@python=$$($(call first,$(PYTHONS),$(CHECK_PYTHON))); \
+	test -n "$$python" || { echo 'No Python >= 3.11 with venv, pip and C headers' \
+		'(tried $(PYTHONS)): install one (on Debian python3-dev and' \
+		'python3-venv), or name it with make PYTHON=...' >&2; exit 1; }; \
+	set -x; "$$python" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -1,0 +1,35 @@
+"""Center loss for NumPy: loss, gradient and center update in C.
+
+The functions take a batch and the centers; `CenterLoss` keeps the centers and the
+settings between calls. `centerloss.reference` is the same in plain NumPy.
+"""
+
+__version__ = "0.1.0.dev0"
+
+from ._center_loss import CenterLoss
+from ._core import (
+    center_delta,
+    class_sums,
+    get_num_threads,
+    gradient,
+    loss,
+    set_num_threads,
+    step,
+    update_centers,
+    value_and_grad,
+)
+from ._versions import show_versions
+
+__all__ = [
+    "CenterLoss",
+    "center_delta",
+    "class_sums",
+    "get_num_threads",
+    "gradient",
+    "loss",
+    "set_num_threads",
+    "show_versions",
+    "step",
+    "update_centers",
+    "value_and_grad",
+]

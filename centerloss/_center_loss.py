@@ -1,0 +1,493 @@
+"""The class that keeps the centers and the settings between calls."""
+
+import contextlib
+import operator
+import os
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, BinaryIO, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from ._core import class_sums, loss, step, update_centers, value_and_grad
+
+_SETTINGS = ("alpha", "loss_weight", "reduction", "normalize", "ignore_index")
+_FILE_FORMAT = 1
+
+
+class CenterLoss:
+    """Center loss together with the centers that it pulls features to.
+
+    The object holds one array, ``centers``, and the settings below; every method is
+    one call of the function of the same purpose, with both filled in.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of classes K.
+    feat_dim : int
+        Number of values D of a feature row.
+    alpha : float, default 0.5
+        Rate of the centers: finite and >= 0. It may be set anew between calls.
+    loss_weight : float, default 1.0
+        Factor of loss and gradient, the paper's lambda: finite and >= 0. It never
+        reaches the centers. It may be set anew between calls.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        Mean or sum over the rows of a batch, or one loss a row.
+    normalize : bool, default True
+        Divide the pull on a center by one plus the number of its rows (Eq. 4 of [1]_).
+    ignore_index : int, optional
+        Rows with this label do not count.
+    init : {"normal", "zeros"} or ndarray, default "normal"
+        Draw the centers from the standard normal distribution, start at zero, or keep
+        this (K, D) array as the centers. It is not copied, so a `numpy.memmap` serves.
+    dtype : {"float32", "float64"}, default "float32"
+        Type of centers that are drawn or zero; an array keeps its own.
+    rng : None, int or numpy.random.Generator, optional
+        Where ``init="normal"`` draws from, as taken by `numpy.random.default_rng`.
+
+    Attributes
+    ----------
+    centers : ndarray of shape (K, D), float32 or float64
+        The array itself: what is written to it counts from the next call on.
+    num_classes, feat_dim : int
+        The shape of ``centers``.
+    alpha, loss_weight, reduction, normalize, ignore_index
+        The settings. What is assigned to them is checked by the next call.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or ``init`` of the wrong dtype.
+    ValueError
+        If an argument has a wrong value, or ``init`` has the wrong shape or cannot be
+        written to in place.
+
+    References
+    ----------
+    .. [1] Y. Wen, K. Zhang, Z. Li, Y. Qiao, "A Discriminative Feature Learning
+       Approach for Deep Face Recognition", ECCV 2016.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from centerloss import CenterLoss
+    >>> loss_fn = CenterLoss(num_classes=2, feat_dim=2, init="zeros")
+    >>> features = np.array([[3.0, 4.0], [1.0, 0.0], [3.0, 0.0]], dtype=np.float32)
+    >>> labels = np.array([0, 1, 1])
+    >>> value, gradient = loss_fn.step(features, labels)
+    >>> round(value, 4)
+    5.8333
+    >>> loss_fn.centers
+    array([[0.75     , 1.       ],
+           [0.6666667, 0.       ]], dtype=float32)
+    """
+
+    __slots__ = ("__weakref__", "centers", *_SETTINGS)
+
+    centers: NDArray[Any]
+    alpha: float
+    loss_weight: float
+    reduction: Literal["none", "sum", "mean"]
+    normalize: bool
+    ignore_index: int | None
+
+    def __init__(
+        self,
+        num_classes: int,
+        feat_dim: int,
+        *,
+        alpha: float = 0.5,
+        loss_weight: float = 1.0,
+        reduction: Literal["none", "sum", "mean"] = "mean",
+        normalize: bool = True,
+        ignore_index: int | None = None,
+        init: str | NDArray[Any] = "normal",
+        dtype: DTypeLike = "float32",
+        rng: Any = None,
+    ) -> None:
+        shape = (_size("num_classes", num_classes), _size("feat_dim", feat_dim))
+        self.centers = _initial_centers(init, shape, dtype, rng)
+        self.alpha = alpha
+        self.loss_weight = loss_weight
+        self.reduction = reduction
+        self.normalize = normalize
+        self.ignore_index = ignore_index
+        _check(self.centers, {name: getattr(self, name) for name in _SETTINGS})
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return len(self.centers)
+
+    @property
+    def feat_dim(self) -> int:
+        """Number of values D of a feature row."""
+        return self.centers.shape[1]
+
+    def __call__(
+        self,
+        features: ArrayLike,
+        labels: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+    ) -> float | Any:
+        """Return the loss and change nothing; see `centerloss.loss`.
+
+        Parameters
+        ----------
+        features : array_like of shape (B, ...)
+            The batch, a row a sample; a row has D values.
+        labels : array_like of shape (B,), any integer dtype
+            The class of each row.
+        sample_weight : array_like of shape (B,), optional
+            The weight of each row: finite and >= 0.
+
+        Returns
+        -------
+        float or ndarray of shape (B,)
+            The loss; one a row, of the centers' dtype, if ``reduction`` is "none".
+        """
+        return loss(
+            features,
+            labels,
+            self.centers,
+            reduction=self.reduction,
+            loss_weight=self.loss_weight,
+            sample_weight=sample_weight,
+            ignore_index=self.ignore_index,
+        )
+
+    def value_and_grad(
+        self,
+        features: ArrayLike,
+        labels: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> tuple[float | Any, NDArray[Any]]:
+        """Return loss and gradient in one pass; see `centerloss.value_and_grad`.
+
+        Parameters
+        ----------
+        features, labels, sample_weight
+            As in a call of the object.
+        out : ndarray, optional
+            Where to write the gradient: of the features' shape and dtype.
+
+        Returns
+        -------
+        loss : float or ndarray of shape (B,)
+            As from a call of the object.
+        gradient : ndarray of the features' shape and dtype
+            The gradient of the loss with respect to the features; ``out`` if given.
+        """
+        return value_and_grad(
+            features,
+            labels,
+            self.centers,
+            reduction=self.reduction,
+            loss_weight=self.loss_weight,
+            sample_weight=sample_weight,
+            ignore_index=self.ignore_index,
+            out=out,
+        )
+
+    def update(
+        self,
+        features: ArrayLike,
+        labels: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+    ) -> int:
+        """Move the centers of the classes present; see `centerloss.update_centers`.
+
+        Parameters
+        ----------
+        features, labels, sample_weight
+            As in a call of the object.
+
+        Returns
+        -------
+        int
+            The number of centers updated.
+        """
+        return update_centers(
+            features,
+            labels,
+            self.centers,
+            alpha=self.alpha,
+            normalize=self.normalize,
+            sample_weight=sample_weight,
+            ignore_index=self.ignore_index,
+        )
+
+    def step(
+        self,
+        features: ArrayLike,
+        labels: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        out: NDArray[Any] | None = None,
+    ) -> tuple[float | Any, NDArray[Any]]:
+        """Return loss and gradient, then move the centers; see `centerloss.step`.
+
+        Parameters
+        ----------
+        features, labels, sample_weight, out
+            As in `value_and_grad`.
+
+        Returns
+        -------
+        loss, gradient
+            As from `value_and_grad`, both at the centers as they were before.
+        """
+        return step(
+            features,
+            labels,
+            self.centers,
+            alpha=self.alpha,
+            normalize=self.normalize,
+            reduction=self.reduction,
+            loss_weight=self.loss_weight,
+            sample_weight=sample_weight,
+            ignore_index=self.ignore_index,
+            out=out,
+        )
+
+    def init_centers(self, features: ArrayLike, labels: ArrayLike) -> int:
+        """Make the class means of these features the centers of the classes present.
+
+        Where the centers were does not matter; those of absent classes stay.
+
+        Parameters
+        ----------
+        features, labels
+            As in a call of the object.
+
+        Returns
+        -------
+        int
+            The number of centers set.
+
+        Examples
+        --------
+        >>> loss_fn = CenterLoss(3, 1, init="zeros")
+        >>> loss_fn.init_centers([[1.0], [2.0], [7.0]], [2, 2, 0])
+        2
+        >>> loss_fn.centers.ravel()
+        array([7. , 0. , 1.5], dtype=float32)
+        """
+        centers = self.centers
+        # Differences from zero are the features; one row of zeros stands for all K.
+        zero = np.zeros(centers.shape[1:], centers.dtype)
+        origin = np.broadcast_to(zero, centers.shape)
+        classes, sums, counts = class_sums(
+            features, labels, origin, ignore_index=self.ignore_index
+        )
+        centers[classes] = sums / counts[:, np.newaxis]
+        return len(classes)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of the centers, and the settings as plain Python values.
+
+        Returns
+        -------
+        dict
+            Keys "centers", "alpha", "loss_weight", "reduction", "normalize" and
+            "ignore_index".
+        """
+        return {"centers": self.centers.copy(), **self._settings()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over centers and settings, all of them or, on an error, none.
+
+        The centers are copied into the array that is there, which other names and a
+        file may share.
+
+        Parameters
+        ----------
+        state : mapping
+            As `state_dict` returns it.
+
+        Raises
+        ------
+        TypeError
+            If ``state`` is no mapping, or a setting is of the wrong type.
+        ValueError
+            If a key is missing or unknown, the centers have another shape or dtype
+            than those here, or a setting has a wrong value.
+        """
+        if not isinstance(state, Mapping):
+            kind = type(state).__name__
+            raise TypeError(f"state is a {kind}, expected a dict as from state_dict()")
+        _check_keys("state", state, ("centers", *_SETTINGS))
+        centers, own = np.asarray(state["centers"]), self.centers
+        if centers.shape != own.shape:
+            raise ValueError(f"centers has shape {centers.shape}, expected {own.shape}")
+        if centers.dtype.newbyteorder("=") != own.dtype:
+            raise ValueError(f"centers has dtype {centers.dtype}, expected {own.dtype}")
+        settings = {name: state[name] for name in _SETTINGS}
+        _check(own, settings)
+        own[...] = centers
+        for name, value in settings.items():
+            setattr(self, name, value)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Save centers and settings to a file in NumPy's .npz format.
+
+        The file appears complete or not at all: it is written beside its place and
+        then renamed, so that a crash leaves the older file as it was.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to write, taken as it is: no suffix is added.
+        """
+        # An array of None would be pickled; no value says the same.
+        settings = {k: [] if v is None else v for k, v in self._settings().items()}
+        with _replacing(path) as file:
+            np.savez(file, format=_FILE_FORMAT, centers=self.centers, **settings)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the object that `save` wrote to a file; nothing is unpickled.
+
+        Parameters
+        ----------
+        path : str or path-like
+            The file to read.
+
+        Returns
+        -------
+        CenterLoss
+            With centers of this machine's byte order, whatever that of the file.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, or not one that `save` writes.
+        """
+        with open(path, "rb") as file:
+            try:
+                state = _read_state(file)
+                return cls(*state["centers"].shape, init=state.pop("centers"), **state)
+            except MemoryError:
+                raise
+            except Exception as error:  # zipfile and NumPy raise many kinds for damage
+                name, reason = os.fsdecode(path), str(error) or repr(error)
+                raise ValueError(f"{name} is no saved CenterLoss: {reason}") from error
+
+    def __repr__(self) -> str:
+        settings = {**self._settings(), "dtype": self.centers.dtype.name}
+        named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        kind = type(self).__name__
+        return f"{kind}({self.num_classes}, {self.feat_dim}, {named})"
+
+    def _settings(self) -> dict[str, Any]:
+        """Return the settings as plain Python values."""
+        ignore_index = self.ignore_index
+        return {
+            "alpha": float(self.alpha),
+            "loss_weight": float(self.loss_weight),
+            "reduction": str(self.reduction),
+            "normalize": bool(self.normalize),
+            "ignore_index": None if ignore_index is None else int(ignore_index),
+        }
+
+
+def _size(name: str, value: Any) -> int:
+    try:
+        size = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    if size < 0:
+        raise ValueError(f"{name} is {value!r}, expected an integer >= 0")
+    return size
+
+
+def _initial_centers(
+    init: Any, shape: tuple[int, int], dtype: DTypeLike, rng: Any
+) -> NDArray[Any]:
+    if isinstance(init, np.ndarray):
+        if init.shape != shape:
+            raise ValueError(f"init has shape {init.shape}, expected {shape}")
+        return init
+    choices = "'normal', 'zeros' or a NumPy array"
+    if not isinstance(init, str):
+        raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
+    centers = np.zeros(shape, dtype)
+    if centers.dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {dtype!r}, expected float32 or float64")
+    if init not in ("normal", "zeros"):
+        raise ValueError(f"init is {init!r}, expected {choices}")
+    if init == "normal":
+        np.random.default_rng(rng).standard_normal(dtype=centers.dtype, out=centers)
+    return centers
+
+
+def _check(centers: NDArray[Any], settings: dict[str, Any]) -> None:
+    """Raise what a step with these would raise; a batch of no rows moves nothing."""
+    features = np.empty((0, centers.shape[1]), centers.dtype)
+    step(features, np.empty(0, np.intp), centers, **settings)
+
+
+def _check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> None:
+    for key in expected:
+        if key not in keys:
+            raise ValueError(f"{what} has no {key!r}, expected {', '.join(expected)}")
+    for key in keys:
+        if key not in expected:
+            raise ValueError(f"{what} has a {key!r}, expected {', '.join(expected)}")
+
+
+def _read_state(file: BinaryIO) -> dict[str, Any]:
+    """Read what `CenterLoss.save` wrote, with centers that are in order for writing."""
+    if file.read(4) != b"PK\x03\x04":  # what else np.load reads is not for us
+        raise ValueError("it is no .npz file")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as archive:
+        _check_keys("it", archive, ("format", "centers", *_SETTINGS))
+        state = {name: np.asarray(array) for name, array in archive.items()}
+    file_format = state.pop("format").item()
+    if file_format != _FILE_FORMAT:
+        raise ValueError(f"its format is {file_format!r}, expected {_FILE_FORMAT}")
+    centers = state.pop("centers")
+    if centers.ndim != 2:
+        raise ValueError(
+            f"centers has shape {centers.shape}, expected (classes, features)"
+        )
+    native = centers.dtype.newbyteorder("=")
+    settings = {name: x.item() if x.size else None for name, x in state.items()}
+    return {"centers": np.asarray(centers, native, order="C"), **settings}
+
+
+@contextlib.contextmanager
+def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of ``path`` once it is on the disk."""
+    # As in plain writing, a symbolic link stays and its target is written.
+    target = os.path.realpath(os.fsdecode(path))
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise ValueError(f"{target} is not a regular file")
+    folder = os.path.dirname(target)
+    temporary = os.path.join(folder, f".centerloss-{os.urandom(8).hex()}.tmp")
+    with open(temporary, "xb") as file:
+        try:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()  # Windows renames no open file
+            os.replace(temporary, target)
+        except BaseException:
+            file.close()
+            os.unlink(temporary)
+            raise
+    _sync_folder(folder)
+
+
+def _sync_folder(folder: str) -> None:
+    """Make the names in a folder last, where the system knows how."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

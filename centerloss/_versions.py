@@ -1,0 +1,36 @@
+"""What to put into a bug report."""
+
+import platform
+import sys
+
+import numpy as np
+
+from . import __version__
+from ._core import _build_info, get_num_threads
+
+
+def show_versions() -> None:
+    """Print the versions and the build of centerloss, NumPy, Python and the platform.
+
+    Examples
+    --------
+    >>> import centerloss
+    >>> centerloss.show_versions()
+    centerloss: ...
+    compiler: ...
+    isa: ...
+    threads: ...
+    numpy: ...
+    python: ...
+    platform: ...
+    """
+    rows = {
+        "centerloss": __version__,
+        **_build_info(),
+        "threads": get_num_threads(),
+        "numpy": np.__version__,
+        "python": sys.version.replace("\n", " "),
+        "platform": platform.platform(),
+    }
+    for name, value in rows.items():
+        print(f"{name}: {value}")

@@ -1,0 +1,165 @@
+#include "groups.h"
+
+#include <string.h>
+
+/* A label as int64; an unsigned one above INT64_MAX comes out negative, which
+ * is out of range just the same. */
+static inline int64_t
+load_label(const char *p, int size, bool is_signed)
+{
+    uint8_t u8;
+    uint16_t u16;
+    uint32_t u32;
+    int64_t i64;
+    switch (size) {
+        case 1:
+            memcpy(&u8, p, 1);
+            return is_signed ? (int64_t)(int8_t)u8 : (int64_t)u8;
+        case 2:
+            memcpy(&u16, p, 2);
+            return is_signed ? (int64_t)(int16_t)u16 : (int64_t)u16;
+        case 4:
+            memcpy(&u32, p, 4);
+            return is_signed ? (int64_t)(int32_t)u32 : (int64_t)u32;
+        default:
+            memcpy(&i64, p, 8);
+            return i64;
+    }
+}
+
+/* `size` and `is_signed` are constants at every call, so that each label type
+ * gets a loop of its own. */
+static inline int64_t
+read_labels_as(const cl_batch *b, int64_t *labels, int64_t *counted, int size,
+               bool is_signed)
+{
+    int64_t ignored = 0;
+    for (int64_t i = 0; i < b->B; i++) {
+        const int64_t label =
+                load_label(b->labels + i * b->label_stride, size, is_signed);
+        const bool wrapped = !is_signed && label < 0;
+        if (b->ignores && label == b->ignore_index && !wrapped) {
+            labels[i] = -1;
+            ignored++;
+        }
+        else if (label < 0 || label >= b->K) {
+            return i;
+        }
+        else {
+            labels[i] = label;
+        }
+    }
+    *counted = b->B - ignored;
+    return -1;
+}
+
+int64_t
+cl_read_labels(const cl_batch *batch, int64_t *labels, int64_t *counted)
+{
+    const bool is_signed = batch->label_signed;
+    switch (batch->label_size) {
+        case 1:
+            return is_signed ? read_labels_as(batch, labels, counted, 1, true)
+                             : read_labels_as(batch, labels, counted, 1, false);
+        case 2:
+            return is_signed ? read_labels_as(batch, labels, counted, 2, true)
+                             : read_labels_as(batch, labels, counted, 2, false);
+        case 4:
+            return is_signed ? read_labels_as(batch, labels, counted, 4, true)
+                             : read_labels_as(batch, labels, counted, 4, false);
+        default:
+            return is_signed ? read_labels_as(batch, labels, counted, 8, true)
+                             : read_labels_as(batch, labels, counted, 8, false);
+    }
+}
+
+/* Bits needed to tell n values apart. */
+static int
+bits_for(int64_t n)
+{
+    int bits = 0;
+    while (bits < 63 && ((int64_t)1 << bits) < n) {
+        bits++;
+    }
+    return bits;
+}
+
+enum { MAX_DIGIT_BITS = 11 }; /* counters that stay in the first-level cache */
+
+/* One pass of the sort: `from` to `to` by the digit of the label that starts
+ * at bit `shift`. */
+static void
+sort_by_digit(const int64_t *labels, const int64_t *from, int64_t *to,
+              int64_t counted, int shift, int digit_bits)
+{
+    int64_t starts[1 << MAX_DIGIT_BITS];
+    const int64_t digits = (int64_t)1 << digit_bits;
+    memset(starts, 0, (size_t)digits * sizeof(*starts));
+    for (int64_t p = 0; p < counted; p++) {
+        starts[(labels[from[p]] >> shift) & (digits - 1)]++;
+    }
+    int64_t start = 0;
+    for (int64_t digit = 0; digit < digits; digit++) {
+        const int64_t count = starts[digit];
+        starts[digit] = start;
+        start += count;
+    }
+    for (int64_t p = 0; p < counted; p++) {
+        to[starts[(labels[from[p]] >> shift) & (digits - 1)]++] = from[p];
+    }
+}
+
+/* A radix sort from the lowest digit up. A digit has no more values than there
+ * are rows (but 16 in the least), so that a pass costs O(B); with
+ * K <= B^m there are O(m) passes. */
+int64_t *
+cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
+             int64_t *rows, int64_t *spare)
+{
+    int64_t p = 0;
+    for (int64_t i = 0; i < B; i++) {
+        if (labels[i] >= 0) {
+            rows[p++] = i;
+        }
+    }
+    const int bits = bits_for(K);
+    int most = bits_for(counted);
+    most = most < 4 ? 4 : most > MAX_DIGIT_BITS ? MAX_DIGIT_BITS : most;
+    const int passes = (bits + most - 1) / most;
+    const int digit_bits = passes > 0 ? (bits + passes - 1) / passes : 0;
+    for (int shift = 0; shift < bits; shift += digit_bits) {
+        sort_by_digit(labels, rows, spare, counted, shift, digit_bits);
+        int64_t *sorted = spare;
+        spare = rows;
+        rows = sorted;
+    }
+    return rows;
+}
+
+int64_t
+cl_cut_chunks(const int64_t *labels, const int64_t *rows, int64_t counted,
+              cl_chunk *chunks, int64_t *classes, int64_t *partials)
+{
+    int64_t n_chunks = 0, rank = 0, part = 0;
+    for (int64_t start = 0; start < counted; rank++) {
+        const int64_t label = labels[rows[start]];
+        int64_t stop = start + 1;
+        while (stop < counted && labels[rows[stop]] == label) {
+            stop++;
+        }
+        const bool whole = stop - start <= CHUNK_ROWS;
+        for (; start < stop; start += CHUNK_ROWS, n_chunks++) {
+            const int64_t its_part = whole ? -1 : part++;
+            if (chunks != NULL) {
+                chunks[n_chunks] = (cl_chunk){start, rank, its_part};
+            }
+        }
+        start = stop;
+    }
+    if (chunks != NULL) {
+        chunks[n_chunks] = (cl_chunk){counted, rank, -1};
+    }
+    *classes = rank;
+    *partials = part;
+    return n_chunks;
+}

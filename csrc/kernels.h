@@ -1,0 +1,66 @@
+/*
+ * The loops over a batch: what jobs.c hands to them, and the table of them
+ * that each instruction set brings.
+ */
+#ifndef CENTERLOSS_KERNELS_H
+#define CENTERLOSS_KERNELS_H
+
+#include "centerloss.h"
+#include "groups.h"
+
+/* What becomes of the sum of w_i (c_j - x_i) over the rows of a class. */
+typedef enum {
+    CL_MOVE,  /* the center goes by alpha times it, or times it / (1 + n_j) */
+    CL_DELTA, /* it, or it / (1 + n_j), is stored in the class's row */
+    CL_SUMS,  /* its negative, the class and n_j are stored at the class's rank */
+} cl_finish;
+
+/* One pass over a batch. */
+typedef struct {
+    const cl_batch *batch;
+    const cl_plan *plan;
+
+    double factor;  /* a row's gradient is factor * w_i * d_i */
+    char *gradient; /* (B, D), or NULL */
+    int64_t gradient_stride;
+    bool streams; /* is the gradient stored past the cache? */
+
+    cl_finish finish;
+    double alpha;
+    bool normalize;
+    char *class_rows; /* (K, D) for CL_DELTA, (U, D) for CL_SUMS */
+    int64_t class_stride;
+    int64_t *classes; /* (U,), for CL_SUMS */
+    double *counts;   /* (U,), for CL_SUMS */
+} cl_pass;
+
+typedef struct {
+    /* Loss and, if wanted, gradient of the rows first..last-1, in batch
+     * order. */
+    void (*rows)(const cl_pass *pass, int64_t first, int64_t last);
+
+    /* The class sums of the chunks first..last-1, with `sum` (D,) to work in;
+     * loss and gradient of their rows too if there is a gradient. A chunk that
+     * is its whole class is finished at once, another leaves its partial. */
+    void (*chunks)(const cl_pass *pass, int64_t first, int64_t last,
+                   double *sum);
+
+    /* Finish the classes that left partials. */
+    void (*merge)(const cl_pass *pass, double *sum);
+} cl_kernels;
+
+/* One row of the table per instruction set, one column per cl_types. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(CL_PORTABLE)
+#define CL_HAS_X86_64_LEVELS
+extern const cl_kernels cl_kernels_x86_64_v2[CL_TYPES];
+extern const cl_kernels cl_kernels_x86_64_v3[CL_TYPES];
+extern const cl_kernels cl_kernels_x86_64_v4[CL_TYPES];
+#else
+extern const cl_kernels cl_kernels_portable[CL_TYPES];
+#endif
+
+/* The kernels in use. */
+const cl_kernels *
+cl_kernels_for(cl_types types);
+
+#endif

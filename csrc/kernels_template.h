@@ -1,0 +1,284 @@
+/*
+ * The loops for one pair of element types: a template, included by
+ * kernels_for_isa.h once per pair. Its parameters:
+ *
+ *     FEATURE, CENTER    the element types
+ *     CENTERS            f8 or d8: eight centers' values side by side
+ *     ON_CENTERS(op)     f8_op or d8_op
+ *     ON_FEATURES(op)    f8_op, d8_op, h8_op or b8_op: load, store, stream
+ *     NAME(base)         base with a suffix of the pair's own
+ *
+ * README.md derives what is computed here.
+ */
+
+/* One row against its center. */
+typedef struct {
+    const FEATURE *x;  /* (D,) */
+    CENTER *c;         /* (D,) */
+    FEATURE *gradient; /* (D,) */
+    double *sum;       /* (D,) sum of w_i (c_j - x_i) so far */
+    CENTER scale;      /* gradient = scale * d */
+    double weight;     /* w_i */
+    double rate;       /* c -= rate * sum */
+} NAME(row_task);
+
+/* c - rate * pull */
+CL_INLINE CENTERS
+NAME(moved)(CENTERS c, d8 pull, double rate, int n)
+{
+    d8 wide = d8_sub(ON_CENTERS(widen)(c, n), d8_scale(pull, rate, n), n);
+    return ON_CENTERS(narrow)(wide, n);
+}
+
+/* n columns of a row, from column j on: everything that is computed per
+ * element. Returns squares + d * d. */
+CL_INLINE d8
+NAME(block)(d8 squares, const NAME(row_task) *row, int64_t j, int what, int n)
+{
+    const CENTERS c = ON_CENTERS(load)(row->c + j, n);
+    const CENTERS d = ON_CENTERS(sub)(ON_FEATURES(load)(row->x + j, n), c, n);
+    const d8 wide = ON_CENTERS(widen)(d, n);
+    if (what & PULL) {
+        const d8 sum = what & FIRST ? d8_zero() : d8_load(row->sum + j, n);
+        const d8 pull = d8_sub(sum, d8_scale(wide, row->weight, n), n);
+        if (what & MOVE) {
+            ON_CENTERS(store)(row->c + j, NAME(moved)(c, pull, row->rate, n), n);
+        }
+        else {
+            d8_store(row->sum + j, pull, n);
+        }
+    }
+    if (what & GRADIENT) {
+        const CENTERS gradient = ON_CENTERS(scale)(d, row->scale, n);
+        if (what & STREAM && n == LANES) {
+            ON_FEATURES(stream)(row->gradient + j, gradient);
+        }
+        else {
+            ON_FEATURES(store)(row->gradient + j, gradient, n);
+        }
+    }
+    return d8_add(squares, d8_mul(wide, wide, n), n);
+}
+
+/* A whole row; returns 1/2 ||d||^2. Two sets of lanes keep the processor's
+ * adders busy; the columns that fill neither are added up one by one. */
+CL_INLINE double
+NAME(row)(const NAME(row_task) *row, int64_t D, int what)
+{
+    int64_t j = 0;
+    double total = 0;
+    if (D >= 2 * LANES) {
+        d8 even = d8_zero(), odd = d8_zero();
+        for (; j + 2 * LANES <= D; j += 2 * LANES) {
+            even = NAME(block)(even, row, j, what, LANES);
+            odd = NAME(block)(odd, row, j + LANES, what, LANES);
+        }
+        total = d8_total(d8_add(even, odd, LANES));
+    }
+    d8 rest = d8_zero();
+    for (; j < D; j++) {
+        rest = NAME(block)(rest, row, j, what, 1);
+    }
+    return 0.5 * (total + d8_lane(rest, 0));
+}
+
+CL_INLINE NAME(row_task)
+NAME(row_task_of)(const cl_pass *pass, int64_t i)
+{
+    const cl_batch *b = pass->batch;
+    const int64_t label = pass->plan->labels[i];
+    const double weight = b->weights != NULL ? b->weights[i] : 1.0;
+    return (NAME(row_task)){
+            .x = (const FEATURE *)(b->features + i * b->feature_stride),
+            .c = (CENTER *)(b->centers + label * b->center_stride),
+            .gradient = pass->gradient == NULL
+                                ? NULL
+                                : (FEATURE *)(pass->gradient +
+                                              i * pass->gradient_stride),
+            .scale = (CENTER)(weight * pass->factor),
+            .weight = weight,
+    };
+}
+
+CL_INLINE void
+NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
+{
+    const cl_batch *b = pass->batch;
+    for (int64_t i = first; i < last; i++) {
+        if (pass->plan->labels[i] >= 0) {
+            const NAME(row_task) row = NAME(row_task_of)(pass, i);
+            pass->plan->losses[i] = row.weight * NAME(row)(&row, b->D, what);
+        }
+    }
+}
+
+static void
+NAME(rows)(const cl_pass *pass, int64_t first, int64_t last)
+{
+    if (pass->gradient == NULL) {
+        NAME(rows_as)(pass, first, last, 0);
+    }
+    else if (pass->streams) {
+        NAME(rows_as)(pass, first, last, GRADIENT | STREAM);
+        stream_end();
+    }
+    else {
+        NAME(rows_as)(pass, first, last, GRADIENT);
+    }
+}
+
+/* Fetch what the row that is `AHEAD` places on will read: rows come in class
+ * order, that is scattered, and the processor cannot guess where from. */
+CL_INLINE void
+NAME(prefetch)(const cl_pass *pass, int64_t place)
+{
+    const cl_plan *plan = pass->plan;
+    if (place >= plan->counted) {
+        return;
+    }
+    const cl_batch *b = pass->batch;
+    const int64_t i = plan->rows[place];
+    const int64_t label = plan->labels[i];
+    prefetch_row(b->features + i * b->feature_stride,
+                 b->D * (int64_t)sizeof(FEATURE));
+    if (label != plan->labels[plan->rows[place - 1]]) {
+        prefetch_row(b->centers + label * b->center_stride,
+                     b->D * (int64_t)sizeof(CENTER));
+    }
+}
+
+/* n columns of a class whose sum is complete. `share` is 1 / (1 + n_j) or 1;
+ * adding 0.0 makes the negative of a zero sum a plain zero. */
+CL_INLINE void
+NAME(finish_block)(const cl_pass *pass, const double *sum, double share,
+                   CENTER *c, CENTER *out, int n)
+{
+    const d8 pull = d8_load(sum, n);
+    if (pass->finish == CL_MOVE) {
+        const CENTERS old = ON_CENTERS(load)(c, n);
+        ON_CENTERS(store)(c, NAME(moved)(old, pull, pass->alpha * share, n), n);
+    }
+    else {
+        const double factor = pass->finish == CL_DELTA ? share : -1.0;
+        const d8 value = d8_add(d8_scale(pull, factor, n), d8_zero(), n);
+        ON_CENTERS(store)(out, ON_CENTERS(narrow)(value, n), n);
+    }
+}
+
+static void
+NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank,
+             const double *sum, double weight)
+{
+    const cl_batch *b = pass->batch;
+    const double share = class_share(pass, weight);
+    const int64_t at = pass->finish == CL_SUMS ? rank : label;
+    CENTER *c = (CENTER *)(b->centers + label * b->center_stride);
+    CENTER *out = (CENTER *)(pass->class_rows + at * pass->class_stride);
+    int64_t j = 0;
+    for (; j + LANES <= b->D; j += LANES) {
+        NAME(finish_block)(pass, sum + j, share, c + j, out + j, LANES);
+    }
+    for (; j < b->D; j++) {
+        NAME(finish_block)(pass, sum + j, share, c + j, out + j, 1);
+    }
+    if (pass->finish == CL_SUMS) {
+        pass->classes[rank] = label;
+        pass->counts[rank] = weight;
+    }
+}
+
+/* A row of a chunk. The first row starts the sum and the last may move the
+ * center, so that neither costs a pass of its own. */
+CL_INLINE double
+NAME(chunk_row)(const NAME(row_task) *row, int64_t D, int what, bool first,
+                bool moves)
+{
+    if (first) {
+        return moves ? NAME(row)(row, D, what | FIRST | MOVE)
+                     : NAME(row)(row, D, what | FIRST);
+    }
+    return moves ? NAME(row)(row, D, what | MOVE) : NAME(row)(row, D, what);
+}
+
+CL_INLINE void
+NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, int what)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D;
+    const int64_t start = chunk[0].start, stop = chunk[1].start;
+    const bool whole = chunk->part < 0;
+    const bool moves = whole && pass->finish == CL_MOVE;
+    const double weight = chunk_weight(pass, start, stop);
+    const double rate = pass->alpha * class_share(pass, weight);
+    for (int64_t place = start; place < stop; place++) {
+        NAME(prefetch)(pass, place + AHEAD);
+        const int64_t i = plan->rows[place];
+        NAME(row_task) row = NAME(row_task_of)(pass, i);
+        row.sum = sum;
+        row.rate = rate;
+        const double loss = NAME(chunk_row)(&row, D, what, place == start,
+                                            moves && place == stop - 1);
+        if (what & GRADIENT) {
+            plan->losses[i] = row.weight * loss;
+        }
+    }
+    if (!whole) {
+        double *partial = plan->partials + chunk->part * (D + 1);
+        memcpy(partial, sum, (size_t)D * sizeof(*sum));
+        partial[D] = weight;
+    }
+    else if (!moves) {
+        NAME(finish)(pass, plan->labels[plan->rows[start]], chunk->rank, sum,
+                     weight);
+    }
+}
+
+CL_INLINE void
+NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sum,
+                int what)
+{
+    for (int64_t k = first; k < last; k++) {
+        NAME(chunk)(pass, &pass->plan->chunks[k], sum, what);
+    }
+}
+
+static void
+NAME(chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sum)
+{
+    if (pass->gradient == NULL) {
+        NAME(chunks_as)(pass, first, last, sum, PULL);
+    }
+    else if (pass->streams) {
+        NAME(chunks_as)(pass, first, last, sum, PULL | GRADIENT | STREAM);
+        stream_end();
+    }
+    else {
+        NAME(chunks_as)(pass, first, last, sum, PULL | GRADIENT);
+    }
+}
+
+static void
+NAME(merge)(const cl_pass *pass, double *sum)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D;
+    for (int64_t k = 0; k < plan->n_chunks; k++) {
+        const cl_chunk *chunk = &plan->chunks[k];
+        if (chunk->part < 0) {
+            continue;
+        }
+        const int64_t rank = chunk->rank;
+        const double *partial = plan->partials + chunk->part * (D + 1);
+        memcpy(sum, partial, (size_t)D * sizeof(*sum));
+        double weight = partial[D];
+        for (; plan->chunks[k + 1].rank == rank; k++) {
+            partial += D + 1;
+            for (int64_t j = 0; j < D; j++) {
+                sum[j] += partial[j];
+            }
+            weight += partial[D];
+        }
+        NAME(finish)(pass, plan->labels[plan->rows[chunk->start]], rank, sum,
+                     weight);
+    }
+}

@@ -1,0 +1,18 @@
+/* The kernels for x86-64-v3. */
+#include "kernels.h"
+
+#ifdef CL_HAS_X86_64_LEVELS
+#include <immintrin.h>
+#include <string.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe"))), apply_to = function)
+#else
+#pragma GCC target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe")
+#endif
+#define VECTOR_BYTES 32
+#define ISA_KERNELS cl_kernels_x86_64_v3
+#include "kernels_for_isa.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,277 @@
+/*
+ * Eight lanes: the arithmetic every kernel is made of.
+ *
+ * An f8 or a d8 is eight floats or doubles that are worked on side by side. It
+ * is held in parts of the vector width of the instruction set the file is
+ * compiled for: VECTOR_BYTES is 16, 32 or 64, or undefined where the compiler
+ * has no vector types, and then a part is one number. All give the same bits,
+ * since a lane is the same sequence of IEEE operations everywhere. That rests
+ * on two rules: no contraction to fused multiply-adds (-ffp-contract=off), and
+ * lanes are added up in the one order of d8_total().
+ *
+ * Every function takes n, a constant: LANES, or 1 for the columns that are
+ * left over at the end of a row, where only lane 0 is loaded and stored. So a
+ * formula is written once for both.
+ */
+#ifndef CENTERLOSS_LANES_H
+#define CENTERLOSS_LANES_H
+
+#include <string.h>
+
+#if defined(__GNUC__)
+#define CL_INLINE static inline __attribute__((always_inline))
+#elif defined(_MSC_VER)
+#define CL_INLINE static __forceinline
+#else
+#define CL_INLINE static inline
+#endif
+
+enum { LANES = 8 };
+
+#if defined(__SSE2__) || defined(_M_X64)
+#include <emmintrin.h>
+#define STREAM_BYTES 16
+#else
+#define STREAM_BYTES 0
+#endif
+
+#ifdef VECTOR_BYTES
+/* A part: as many doubles as fill a vector, and as many floats. */
+typedef double d_part __attribute__((vector_size(VECTOR_BYTES)));
+typedef float f_part __attribute__((vector_size(VECTOR_BYTES / 2)));
+#define PART_CONVERT(v, part_type) __builtin_convertvector(v, part_type)
+#define PART_LANE(v, k) ((v)[k])
+#else
+typedef double d_part;
+typedef float f_part;
+#define PART_CONVERT(v, part_type) ((part_type)(v))
+#define PART_LANE(v, k) (v)
+#endif
+
+enum {
+    PART_LANES = sizeof(d_part) / sizeof(double),
+    PARTS = LANES / PART_LANES,
+};
+
+typedef struct {
+    f_part part[PARTS];
+} f8;
+
+typedef struct {
+    d_part part[PARTS];
+} d8;
+
+/* How many parts n lanes take. */
+CL_INLINE int
+parts(int n)
+{
+    return n == LANES ? PARTS : 1;
+}
+
+CL_INLINE d8
+d8_zero(void)
+{
+    d8 v;
+    memset(&v, 0, sizeof(v));
+    return v;
+}
+
+CL_INLINE d8
+d8_load(const double *p, int n)
+{
+    d8 v = d8_zero();
+    if (n == LANES) {
+        memcpy(&v, p, sizeof(v));
+    }
+    else {
+        PART_LANE(v.part[0], 0) = *p;
+    }
+    return v;
+}
+
+CL_INLINE void
+d8_store(double *p, d8 v, int n)
+{
+    if (n == LANES) {
+        memcpy(p, &v, sizeof(v));
+    }
+    else {
+        *p = PART_LANE(v.part[0], 0);
+    }
+}
+
+CL_INLINE d8
+d8_add(d8 a, d8 b, int n)
+{
+    for (int i = 0; i < parts(n); i++) {
+        a.part[i] += b.part[i];
+    }
+    return a;
+}
+
+CL_INLINE d8
+d8_sub(d8 a, d8 b, int n)
+{
+    for (int i = 0; i < parts(n); i++) {
+        a.part[i] -= b.part[i];
+    }
+    return a;
+}
+
+CL_INLINE d8
+d8_mul(d8 a, d8 b, int n)
+{
+    for (int i = 0; i < parts(n); i++) {
+        a.part[i] *= b.part[i];
+    }
+    return a;
+}
+
+CL_INLINE d8
+d8_scale(d8 a, double b, int n)
+{
+    for (int i = 0; i < parts(n); i++) {
+        a.part[i] *= b;
+    }
+    return a;
+}
+
+CL_INLINE double
+d8_lane(d8 v, int k)
+{
+    return PART_LANE(v.part[k / PART_LANES], k % PART_LANES);
+}
+
+/* All lanes added up, halving: ((0+4)+(2+6)) + ((1+5)+(3+7)). */
+CL_INLINE double
+d8_total(d8 v)
+{
+    double even = (d8_lane(v, 0) + d8_lane(v, 4)) + (d8_lane(v, 2) + d8_lane(v, 6));
+    double odd = (d8_lane(v, 1) + d8_lane(v, 5)) + (d8_lane(v, 3) + d8_lane(v, 7));
+    return even + odd;
+}
+
+/* Store past the cache: worth it for results too large to stay in it. Both
+ * addresses and the size are multiples of STREAM_BYTES, where that is not 0. */
+CL_INLINE void
+stream_store(void *to, const void *from, size_t size)
+{
+#if STREAM_BYTES
+    for (size_t i = 0; i < size; i += STREAM_BYTES) {
+        __m128i part;
+        memcpy(&part, (const char *)from + i, STREAM_BYTES);
+        _mm_stream_si128((__m128i *)((char *)to + i), part);
+    }
+#else
+    memcpy(to, from, size);
+#endif
+}
+
+/* To be called once after the last stream_store, so that other threads which
+ * learn that the job is done also see what it stored. */
+CL_INLINE void
+stream_end(void)
+{
+#if STREAM_BYTES
+    _mm_sfence();
+#endif
+}
+
+CL_INLINE void
+d8_stream(double *p, d8 v)
+{
+    stream_store(p, &v, sizeof(v));
+}
+
+CL_INLINE f8
+f8_zero(void)
+{
+    f8 v;
+    memset(&v, 0, sizeof(v));
+    return v;
+}
+
+CL_INLINE f8
+f8_load(const float *p, int n)
+{
+    f8 v = f8_zero();
+    if (n == LANES) {
+        memcpy(&v, p, sizeof(v));
+    }
+    else {
+        PART_LANE(v.part[0], 0) = *p;
+    }
+    return v;
+}
+
+CL_INLINE void
+f8_store(float *p, f8 v, int n)
+{
+    if (n == LANES) {
+        memcpy(p, &v, sizeof(v));
+    }
+    else {
+        *p = PART_LANE(v.part[0], 0);
+    }
+}
+
+CL_INLINE void
+f8_stream(float *p, f8 v)
+{
+    stream_store(p, &v, sizeof(v));
+}
+
+CL_INLINE f8
+f8_sub(f8 a, f8 b, int n)
+{
+    for (int i = 0; i < parts(n); i++) {
+        a.part[i] -= b.part[i];
+    }
+    return a;
+}
+
+CL_INLINE f8
+f8_scale(f8 a, float b, int n)
+{
+    for (int i = 0; i < parts(n); i++) {
+        a.part[i] *= b;
+    }
+    return a;
+}
+
+CL_INLINE d8
+f8_widen(f8 v, int n)
+{
+    d8 wide = d8_zero();
+    for (int i = 0; i < parts(n); i++) {
+        wide.part[i] = PART_CONVERT(v.part[i], d_part);
+    }
+    return wide;
+}
+
+CL_INLINE f8
+f8_narrow(d8 v, int n)
+{
+    f8 narrow = f8_zero();
+    for (int i = 0; i < parts(n); i++) {
+        narrow.part[i] = PART_CONVERT(v.part[i], f_part);
+    }
+    return narrow;
+}
+
+/* A double is as wide as it gets: these let one template serve both types. */
+CL_INLINE d8
+d8_widen(d8 v, int n)
+{
+    (void)n;
+    return v;
+}
+
+CL_INLINE d8
+d8_narrow(d8 v, int n)
+{
+    (void)n;
+    return v;
+}
+
+#endif

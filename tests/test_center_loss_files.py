@@ -1,0 +1,280 @@
+"""CenterLoss.save and load: a file is complete, is what was saved, or is an error."""
+
+import os
+import pickle
+import stat
+import zipfile
+
+import numpy as np
+import pytest
+from batches import bits
+
+from centerloss import CenterLoss
+
+SETTINGS = {
+    "alpha": 0.1,
+    "loss_weight": 3.0,
+    "reduction": "sum",
+    "normalize": False,
+    "ignore_index": -100,
+}
+
+
+def assert_same(one, other):
+    assert repr(one) == repr(other)
+    assert bits(one.centers) == bits(other.centers)
+
+
+def contents(**changes):
+    """What a file holds, with changes; None leaves an entry out."""
+    entries = {"format": 1, "centers": np.ones((3, 2), np.float32), **SETTINGS}
+    return {k: v for k, v in (entries | changes).items() if v is not None}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state.npz"
+
+
+@pytest.mark.parametrize("settings", [{}, SETTINGS, {"reduction": "none"}])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(3, 2), (0, 2), (3, 0)])
+def test_round_trip(path, shape, settings, dtype):
+    loss_fn = CenterLoss(*shape, dtype=dtype, **settings)
+    loss_fn.save(path)
+    twin = CenterLoss.load(path)
+    assert_same(twin, loss_fn)
+    twin.step(np.zeros((0, shape[1]), dtype), [])
+
+
+def test_special_values_round_trip(path):
+    centers = np.array([[np.nan, np.inf], [-np.inf, -0.0], [5e-324, 1.0]])
+    loss_fn = CenterLoss(3, 2, init=centers)
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+
+
+def test_centers_in_rows_of_a_larger_array_round_trip(path):
+    loss_fn = CenterLoss(3, 2, init=np.random.default_rng(0).random((3, 5))[::-1, 1:3])
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+
+
+def test_a_memory_map_round_trips(tmp_path, path):
+    centers = np.memmap(tmp_path / "centers", np.float32, "w+", shape=(3, 2))
+    loss_fn = CenterLoss(3, 2, init=centers)
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+
+
+def test_a_subclass_loads_itself(path):
+    class Mine(CenterLoss):
+        pass
+
+    Mine(3, 2).save(path)
+    assert type(Mine.load(path)) is Mine
+
+
+@pytest.mark.parametrize("kind", [str, os.fsencode, lambda path: path])
+@pytest.mark.parametrize("name", ["state.npz", "state", "state.ckpt", "ümlaut 1"])
+def test_the_name_is_taken_as_it_is(tmp_path, kind, name):
+    path = kind(tmp_path / name)
+    loss_fn = CenterLoss(3, 2)
+    loss_fn.save(path)
+    assert os.listdir(tmp_path) == [name]
+    assert_same(CenterLoss.load(path), loss_fn)
+
+
+def test_a_name_without_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    CenterLoss(3, 2).save("state")
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_numpy_reads_the_file(path):
+    loss_fn = CenterLoss(3, 2, **SETTINGS)
+    loss_fn.save(path)
+    with np.load(path, allow_pickle=False) as entries:
+        found = {name: value.tolist() for name, value in entries.items()}
+    expected = {"format": 1, "centers": loss_fn.centers.tolist(), **SETTINGS}
+    assert found == expected
+
+
+# --- saving over a file -----------------------------------------------------------
+
+
+def test_save_replaces_a_file(path):
+    CenterLoss(30, 20).save(path)
+    loss_fn = CenterLoss(3, 2)
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_save_leaves_the_older_file(path, monkeypatch, failing):
+    older = CenterLoss(3, 2)
+    older.save(path)
+
+    def fail(*_):
+        raise OSError("disk on fire")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, failing, fail)
+        with pytest.raises(OSError, match="^disk on fire$"):
+            CenterLoss(3, 2).save(path)
+    assert_same(CenterLoss.load(path), older)
+    assert os.listdir(path.parent) == [path.name]
+
+
+def test_the_file_is_on_the_disk_before_it_gets_its_name(path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(descriptor):
+        mode = os.fstat(descriptor).st_mode
+        events.append("folder" if stat.S_ISDIR(mode) else "file")
+        fsync(descriptor)
+
+    def watched_replace(*names):
+        events.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    CenterLoss(3, 2).save(path)
+    assert events == ["file", "rename", "folder"]
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path, path):
+    CenterLoss(3, 2).save(path)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+def test_a_symbolic_link_stays(tmp_path, path):
+    link = tmp_path / "latest"
+    link.symlink_to(path)
+    CenterLoss(3, 2).save(link)
+    assert link.is_symlink()
+    assert zipfile.is_zipfile(path)
+
+
+def test_a_folder_or_device_is_not_replaced(tmp_path):
+    with pytest.raises(ValueError, match=f"^{tmp_path} is not a regular file$"):
+        CenterLoss(3, 2).save(tmp_path)
+    with pytest.raises(ValueError, match="is not a regular file$"):
+        CenterLoss(3, 2).save(os.devnull)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        CenterLoss(3, 2).save(tmp_path / "missing" / "state")
+
+
+# --- damaged and foreign files ----------------------------------------------------
+
+
+def assert_no_state(path, reason=None):
+    with pytest.raises(ValueError, match=reason) as caught:
+        CenterLoss.load(path)
+    assert str(caught.value).startswith(f"{path} is no saved CenterLoss: ")
+
+
+def test_a_missing_file(path):
+    with pytest.raises(FileNotFoundError):
+        CenterLoss.load(path)
+
+
+def test_truncated_anywhere(path):
+    CenterLoss(3, 2, **SETTINGS).save(path)
+    for length in reversed(range(path.stat().st_size)):
+        os.truncate(path, length)
+        assert_no_state(path)
+
+
+def test_any_byte_changed_is_an_error_or_harmless(path):
+    loss_fn = CenterLoss(3, 2, **SETTINGS)
+    loss_fn.save(path)
+    whole = path.read_bytes()
+    errors = 0
+    with path.open("r+b", buffering=0) as file:
+        for i, byte in enumerate(whole):
+            os.pwrite(file.fileno(), bytes([byte ^ 0x81]), i)
+            try:
+                twin = CenterLoss.load(path)
+            except ValueError:
+                assert_no_state(path)
+                errors += 1
+            else:
+                assert_same(twin, loss_fn)
+            os.pwrite(file.fileno(), bytes([byte]), i)
+    assert errors > len(whole) / 2
+
+
+def test_foreign_files(path):
+    for content in (b"", b"PK", b"not a saved state\n" * 100, pickle.dumps({"a": 1})):
+        path.write_bytes(content)
+        assert_no_state(path, "it is no .npz file$")
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert_no_state(path, "it is no .npz file$")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    assert_no_state(path, "it has no 'format', expected format, centers, alpha, ")
+
+
+class Bomb:
+    """Says so when it is unpickled."""
+
+    exploded = False
+
+    def __reduce__(self):
+        return setattr, (Bomb, "exploded", True)
+
+
+@pytest.mark.parametrize("name", ["format", "centers", "alpha"])
+def test_nothing_is_unpickled(path, name):
+    np.savez(path, **contents(**{name: np.array([Bomb()], dtype=object)}))
+    assert_no_state(path, "allow_pickle=False$")
+    assert not Bomb.exploded
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": 2}, "its format is 2, expected 1$"),
+        ({"format": None}, "it has no 'format', expected format, centers, "),
+        ({"centers": None}, "it has no 'centers', expected format, centers, "),
+        ({"alpha": None}, "it has no 'alpha', expected format, centers, "),
+        ({"surplus": 1}, "it has a 'surplus', expected format, centers, "),
+        ({"centers": np.ones(3)}, r"centers has shape \(3,\), expected \(classes, fe"),
+        ({"centers": np.ones((3, 2), int)}, "centers has dtype int64, expected float"),
+        ({"alpha": -1.0}, "alpha is -1.0, expected a finite number >= 0$"),
+        ({"alpha": []}, "alpha is None, expected a number$"),
+        ({"alpha": [1.0, 2.0]}, "can only convert an array of size 1"),
+        ({"reduction": "max"}, "reduction is 'max', expected 'none', 'sum' or 'mean'$"),
+        ({"normalize": 1}, "normalize is 1, expected True or False$"),
+        ({"ignore_index": 0.5}, "ignore_index is 0.5, expected an integer or None$"),
+    ],
+)
+def test_an_archive_with_something_wrong(path, changes, reason):
+    np.savez(path, **contents(**changes))
+    assert_no_state(path, reason)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_any_byte_order_and_layout_loads_as_native_rows(path, dtype, order):
+    centers = np.random.default_rng(0).random((3, 2)).astype(dtype, order)
+    np.savez(path, **contents(centers=centers))
+    loss_fn = CenterLoss.load(path)
+    native = centers.dtype.newbyteorder("=")
+    assert bits(loss_fn.centers) == bits(centers.astype(native))
+    assert loss_fn.centers.flags.carray
+
+
+def test_a_compressed_archive_loads(path):
+    np.savez_compressed(path, **contents())
+    assert repr(CenterLoss.load(path)) == repr(CenterLoss(3, 2, **SETTINGS))

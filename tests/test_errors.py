@@ -1,0 +1,193 @@
+"""Every error has its exact message, and the order of the errors is fixed."""
+
+import inspect
+
+import numpy as np
+import pytest
+from batches import CALLS, MOVES_CENTERS, batch
+from wrong_calls import FAULTS, D, K, faulty_calls, good_call, run
+
+
+def error_of(cl, name, call):
+    """The error of a call, or None."""
+    try:
+        run(cl, name, call)
+    except Exception as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_good_call_is_none_of_them(cl, name):
+    assert error_of(cl, name, good_call(name)) is None
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_messages(cl, name):
+    wrong = []
+    for fault, call in faulty_calls(name):
+        error = error_of(cl, name, call)
+        if type(error) is not fault.error or str(error) != fault.message:
+            wrong.append(f"{fault.error.__name__}: {fault.message}\n  got {error!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def earlier_and_later(name):
+    """Pairs of faults in arguments of their own, one fault of each kind."""
+    kinds = {}
+    for fault in FAULTS:
+        if fault.applies_to(name):
+            kinds.setdefault((fault.kind, fault.error), fault)
+    faults = list(kinds.values())
+    for i, earlier in enumerate(faults):
+        for later in faults[i + 1 :]:
+            if not set(earlier.spoils) & set(later.spoils):
+                yield earlier, later
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_order(cl, name):
+    wrong = []
+    for earlier, later in earlier_and_later(name):
+        call = good_call(name)
+        later.spoil(call)
+        earlier.spoil(call)
+        error = error_of(cl, name, call)
+        if type(error) is not earlier.error or str(error) != earlier.message:
+            wrong.append(f"{earlier} before {later}: got {error!r}")
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_kind_of_error_is_tried():
+    assert len({(fault.kind, fault.error) for fault in FAULTS}) == 41
+    assert sum(1 for _ in earlier_and_later("step")) > 500
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.dtype(np.float16).newbyteorder()])
+def test_half_features_need_float32_centers(cl, dtype):
+    x, y, c = batch((3, D), K, dtype=dtype, centers_dtype=np.float64)
+    message = (
+        f"features has dtype {np.dtype(dtype)}, but centers has float64: "
+        "pass features.astype(np.float64)"
+    )
+    with pytest.raises(TypeError) as raised:
+        cl.loss(x, y, c)
+    assert str(raised.value) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("gradient", "float16"), ("step", "float16"), ("center_delta", "float32")],
+)
+def test_out_has_the_dtype_of_what_it_holds(cl, name, expected):
+    """The gradient that of the features, everything else that of the centers."""
+    x, y, c = batch((K, D), K, dtype=np.float16, centers_dtype=np.float32)
+    out = np.zeros((K, D), np.float64)
+    with pytest.raises(TypeError) as raised:
+        getattr(cl, name)(x, y, c, out=out)
+    assert str(raised.value) == f"out has dtype float64, expected {expected}"
+
+
+def test_a_view_of_one_row_may_have_any_row_stride(cl):
+    """Rows can only lie on each other if there are two."""
+    c = np.lib.stride_tricks.as_strided(np.ones(D, np.float32), (1, D), (0, 4))
+    assert cl.update_centers(np.zeros((1, D), np.float32), [0], c) == 1
+    assert c.tolist() == [[0.75] * D]
+
+
+@pytest.mark.parametrize("shape", [(0, D), (K, 0)])
+def test_memory_of_no_elements_is_never_wrong(cl, shape):
+    c = np.lib.stride_tricks.as_strided(np.ones(1, np.float32), shape, (0, 0))
+    assert cl.update_centers(np.zeros((0, shape[1]), np.float32), [], c) == 0
+
+
+def test_centers_that_are_only_read_may_overlap(cl):
+    """Themselves and other arguments; they may be read-only as well."""
+    c = np.broadcast_to(np.ones(D, np.float32), (K, D))
+    assert cl.loss(c, np.arange(K), c) == 0.0
+    assert not cl.gradient(c, np.arange(K), c).any()
+    assert not cl.center_delta(c, np.arange(K), c).any()
+    assert not cl.class_sums(c, np.arange(K), c)[1].any()
+
+
+def test_overlap_is_exact(cl):
+    """Arrays that alternate in memory without sharing a byte do not overlap."""
+    memory = np.ones((2 * K, 2 * D), np.float32)
+    x, c = memory[::2, :D], memory[1::2, :D]
+    out = memory[::2, D:]
+    value, gradient = cl.step(x, np.arange(K), c, out=out)
+    assert value == 0.0
+    assert gradient is out
+    assert not out.any()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_wrong_arguments(cl, name):
+    x, y, c = batch((2, D), K)
+    before = c.tobytes()
+    function = getattr(cl, name)
+    for arguments, options in (
+        ((), {}),
+        ((x,), {}),
+        ((x, y), {}),
+        ((x, y, c, "mean"), {}),
+        ((x, y, c), {"weight": 1.0}),
+        ((x, y, c), {"features": x}),
+        ((x, y, c), {"": x}),
+    ):
+        with pytest.raises(TypeError):
+            function(*arguments, **options)
+    assert c.tobytes() == before
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_options_are_those_documented(cl, name):
+    options = [option for option in good_call(name) if option in OPTIONS]
+    ordered = sorted(options, key=list(OPTIONS).index)
+    parameters = inspect.signature(getattr(cl, name)).parameters.values()
+    assert [p.name for p in parameters] == ["features", "labels", "centers", *ordered]
+    keywords = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    assert keywords == {option: OPTIONS[option] for option in ordered}
+
+
+OPTIONS = {
+    "alpha": 0.5,
+    "normalize": True,
+    "reduction": "mean",
+    "loss_weight": 1.0,
+    "sample_weight": None,
+    "ignore_index": None,
+    "out": None,
+}
+
+
+def test_out_of_a_wrong_type_is_found_before_its_use(cl):
+    """Although a float loss has no use for `out` at all."""
+    x, y, c = batch((2, D), K)
+    with pytest.raises(TypeError, match=r"^out is a list, expected a NumPy array$"):
+        cl.loss(x, y, c, out=[0.0, 0.0])
+
+
+def test_no_classes(cl):
+    x, c = np.zeros((1, D), np.float32), np.zeros((0, D), np.float32)
+    with pytest.raises(IndexError, match=r"^labels\[0\] is 0, but there are 0 classes"):
+        cl.loss(x, [0], c)
+
+
+def test_weights_are_checked_in_ignored_rows_too(cl):
+    x, _, c = batch((2, D), K)
+    with pytest.raises(ValueError, match=r"^sample_weight\[1\] is -1\.0, expected"):
+        cl.loss(x, [0, 9], c, sample_weight=[1, -1], ignore_index=9)
+
+
+@pytest.mark.parametrize("name", MOVES_CENTERS)
+def test_errors_of_numpy_pass_through(cl, name):
+    x, y, c = batch((2, D), K)
+    before = c.tobytes()
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        getattr(cl, name)([[1.0], [1.0, 2.0]], y, c)
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        getattr(cl, name)(x, [[0], [0, 1]], c)
+    with pytest.raises(ValueError, match="inhomogeneous"):
+        getattr(cl, name)(x, y, c, sample_weight=[[0], [0, 1]])
+    assert c.tobytes() == before
