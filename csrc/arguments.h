@@ -26,7 +26,12 @@ enum {
 };
 
 /* What `out` is to receive. */
-typedef enum { OUT_NOTHING, OUT_LOSSES, OUT_GRADIENT, OUT_DELTAS } cl_out;
+typedef enum {
+    OUT_NOTHING,
+    OUT_LOSSES,
+    OUT_GRADIENT,
+    OUT_DELTAS
+} cl_out;
 
 typedef struct {
     const char *name;
@@ -58,8 +63,8 @@ cl_intern_names(PyObject *names[ARGUMENTS]);
  * either way. */
 bool
 cl_call_read(cl_call *call, const cl_signature *signature,
-             PyObject *const names[ARGUMENTS], PyObject *const *args,
-             Py_ssize_t n_args, PyObject *keywords);
+             PyObject *const names[ARGUMENTS], PyObject *const *args, Py_ssize_t n_args,
+             PyObject *keywords);
 
 void
 cl_call_clear(cl_call *call);

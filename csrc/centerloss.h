@@ -33,7 +33,9 @@ typedef enum {
     CL_FLOAT16_FLOAT32,  /* IEEE half precision in a uint16_t, float */
     CL_BFLOAT16_FLOAT32, /* upper half of a float in a uint16_t, float */
 } cl_types;
-enum { CL_TYPES = 4 };
+enum {
+    CL_TYPES = 4
+};
 
 typedef enum {
     CL_OK,
@@ -41,7 +43,11 @@ typedef enum {
     CL_NO_MEMORY,
 } cl_status;
 
-typedef enum { CL_NONE, CL_SUM, CL_MEAN } cl_reduction;
+typedef enum {
+    CL_NONE,
+    CL_SUM,
+    CL_MEAN
+} cl_reduction;
 
 /* One batch against one set of centers. Strides are in bytes, may be negative,
  * and go from one row to the next; the values of a row lie side by side and
@@ -57,8 +63,8 @@ typedef struct {
     int64_t label_stride;
     int label_size; /* 1, 2, 4 or 8 bytes */
     bool label_signed;
-    bool ignores;         /* are rows with label == ignore_index left out? */
-    int64_t ignore_index; /* may lie outside 0..K-1 */
+    bool ignores;          /* are rows with label == ignore_index left out? */
+    int64_t ignore_index;  /* may lie outside 0..K-1 */
     const double *weights; /* (B,), finite, >= 0; NULL: every weight is 1 */
 } cl_batch;
 
@@ -80,7 +86,7 @@ typedef struct {
     double *loss;     /* one number; not written for CL_NONE */
     char *row_losses; /* (B,) of the centers' type; written for CL_NONE only */
     int64_t row_loss_stride;
-    char *gradient;   /* (B, D) of the features' type, or NULL */
+    char *gradient; /* (B, D) of the features' type, or NULL */
     int64_t gradient_stride;
 } cl_result;
 
@@ -126,14 +132,12 @@ cl_value_and_grad(const cl_batch *batch, const cl_plan *plan,
 /* Loss and gradient at the old centers, and then the centers move: one pass.
  * Needs CL_LOSSES | CL_GROUPS. */
 void
-cl_step(const cl_batch *batch, const cl_plan *plan,
-        const cl_objective *objective, const cl_rate *rate,
-        const cl_result *result);
+cl_step(const cl_batch *batch, const cl_plan *plan, const cl_objective *objective,
+        const cl_rate *rate, const cl_result *result);
 
 /* The centers move. Needs CL_GROUPS. */
 void
-cl_update_centers(const cl_batch *batch, const cl_plan *plan,
-                  const cl_rate *rate);
+cl_update_centers(const cl_batch *batch, const cl_plan *plan, const cl_rate *rate);
 
 /* deltas (K, D), of the centers' type: the sum of w_i (c_j - x_i), over
  * 1 + n_j if normalize; zero for absent classes. Needs CL_GROUPS. */
@@ -144,8 +148,8 @@ cl_center_delta(const cl_batch *batch, const cl_plan *plan, bool normalize,
 /* The touched classes ascending, (U,); the sums of w_i (x_i - c_j), (U, D) of
  * the centers' type, C-contiguous; the n_j, (U,). Needs CL_GROUPS. */
 void
-cl_class_sums(const cl_batch *batch, const cl_plan *plan, int64_t *classes,
-              char *sums, double *counts);
+cl_class_sums(const cl_batch *batch, const cl_plan *plan, int64_t *classes, char *sums,
+              double *counts);
 
 /* Instruction sets. cl_select_isa() is to be called once, before any job, with
  * the name of a set or NULL for the best this processor has; false if there is

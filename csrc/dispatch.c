@@ -10,15 +10,17 @@ typedef struct {
 /* The best comes last. */
 static const instruction_set sets[] = {
 #ifdef CL_HAS_X86_64_LEVELS
-        {"x86-64-v2", cl_kernels_x86_64_v2},
-        {"x86-64-v3", cl_kernels_x86_64_v3},
-        {"x86-64-v4", cl_kernels_x86_64_v4},
+    {"x86-64-v2", cl_kernels_x86_64_v2},
+    {"x86-64-v3", cl_kernels_x86_64_v3},
+    {"x86-64-v4", cl_kernels_x86_64_v4},
 #else
-        {"portable", cl_kernels_portable},
+    {"portable", cl_kernels_portable},
 #endif
 };
 
-enum { SETS = sizeof(sets) / sizeof(sets[0]) };
+enum {
+    SETS = sizeof(sets) / sizeof(sets[0])
+};
 
 static const instruction_set *in_use = &sets[0];
 
@@ -35,10 +37,8 @@ sets_here(void)
         !__builtin_cpu_supports("fma")) {
         return 1;
     }
-    if (!__builtin_cpu_supports("avx512f") ||
-        !__builtin_cpu_supports("avx512bw") ||
-        !__builtin_cpu_supports("avx512cd") ||
-        !__builtin_cpu_supports("avx512dq") ||
+    if (!__builtin_cpu_supports("avx512f") || !__builtin_cpu_supports("avx512bw") ||
+        !__builtin_cpu_supports("avx512cd") || !__builtin_cpu_supports("avx512dq") ||
         !__builtin_cpu_supports("avx512vl")) {
         return 2;
     }
@@ -63,13 +63,13 @@ cl_isa_names(void)
 {
     static const char *const names[] = {
 #ifdef CL_HAS_X86_64_LEVELS
-            "none",
-            "x86-64-v2",
-            "x86-64-v2, x86-64-v3",
-            "x86-64-v2, x86-64-v3, x86-64-v4",
+        "none",
+        "x86-64-v2",
+        "x86-64-v2, x86-64-v3",
+        "x86-64-v2, x86-64-v3, x86-64-v4",
 #else
-            "none",
-            "portable",
+        "none",
+        "portable",
 #endif
     };
     return names[sets_here()];

@@ -9,7 +9,8 @@
 /* clang-format off: the lines are the text's own. */
 
 static const char loss_doc[] =
-    "loss($module, features, labels, centers, *, reduction='mean', loss_weight=1.0, sample_weight=None, ignore_index=None, out=None)\n"
+    "loss($module, features, labels, centers, *, reduction='mean', loss_weight=1.0, "
+    "sample_weight=None, ignore_index=None, out=None)\n"
     "--\n"
     "\n"
     "Center loss (Eq. 2): half the squared distance of each row to its center.\n"
@@ -70,12 +71,14 @@ static const char loss_doc[] =
     "array([ 0.5, 12.5])\n";
 
 static const char gradient_doc[] =
-    "gradient($module, features, labels, centers, *, reduction='mean', loss_weight=1.0, sample_weight=None, ignore_index=None, out=None)\n"
+    "gradient($module, features, labels, centers, *, reduction='mean', "
+    "loss_weight=1.0, sample_weight=None, ignore_index=None, out=None)\n"
     "--\n"
     "\n"
     "Gradient of the loss with respect to the features (Eq. 3).\n"
     "\n"
-    "L w_i d_i for \"none\" and \"sum\", L w_i d_i / W for \"mean\", with L standing for\n"
+    "L w_i d_i for \"none\" and \"sum\", L w_i d_i / W for \"mean\", with L standing "
+    "for\n"
     "`loss_weight`.\n"
     "\n"
     "Parameters\n"
@@ -83,7 +86,8 @@ static const char gradient_doc[] =
     "features, labels, centers, reduction, loss_weight, sample_weight, ignore_index\n"
     "    As in `loss`.\n"
     "out : ndarray of the dtype (native) and shape of `features`, optional\n"
-    "    Where to put the gradient. Each row contiguous, overlapping no other argument.\n"
+    "    Where to put the gradient. Each row contiguous, overlapping no other "
+    "argument.\n"
     "\n"
     "Returns\n"
     "-------\n"
@@ -97,7 +101,8 @@ static const char gradient_doc[] =
     "       [1.5, 2. ]])\n";
 
 static const char value_and_grad_doc[] =
-    "value_and_grad($module, features, labels, centers, *, reduction='mean', loss_weight=1.0, sample_weight=None, ignore_index=None, out=None)\n"
+    "value_and_grad($module, features, labels, centers, *, reduction='mean', "
+    "loss_weight=1.0, sample_weight=None, ignore_index=None, out=None)\n"
     "--\n"
     "\n"
     "Loss (Eq. 2) and gradient (Eq. 3) together.\n"
@@ -122,13 +127,16 @@ static const char value_and_grad_doc[] =
     "(1.5, array([[3., 0.]]))\n";
 
 static const char center_delta_doc[] =
-    "center_delta($module, features, labels, centers, *, normalize=True, sample_weight=None, ignore_index=None, out=None)\n"
+    "center_delta($module, features, labels, centers, *, normalize=True, "
+    "sample_weight=None, ignore_index=None, out=None)\n"
     "--\n"
     "\n"
     "What `update_centers` subtracts from the centers, before alpha (Eq. 4).\n"
     "\n"
-    "Delta c_j = sum_{i: y_i = j} w_i (c_j - x_i) / (1 + n_j). Without `normalize` the\n"
-    "sum itself, which is the gradient of the \"sum\" loss with respect to the centers.\n"
+    "Delta c_j = sum_{i: y_i = j} w_i (c_j - x_i) / (1 + n_j). Without `normalize` "
+    "the\n"
+    "sum itself, which is the gradient of the \"sum\" loss with respect to the "
+    "centers.\n"
     "\n"
     "Parameters\n"
     "----------\n"
@@ -146,12 +154,14 @@ static const char center_delta_doc[] =
     "\n"
     "Examples\n"
     "--------\n"
-    ">>> center_delta([[1.0, 0.0], [3.0, 4.0], [2.0, 2.0]], [1, 1, 1], np.zeros((2, 2)))\n"
+    ">>> center_delta([[1.0, 0.0], [3.0, 4.0], [2.0, 2.0]], [1, 1, 1], np.zeros((2, "
+    "2)))\n"
     "array([[ 0. ,  0. ],\n"
     "       [-1.5, -1.5]])\n";
 
 static const char class_sums_doc[] =
-    "class_sums($module, features, labels, centers, *, sample_weight=None, ignore_index=None)\n"
+    "class_sums($module, features, labels, centers, *, sample_weight=None, "
+    "ignore_index=None)\n"
     "--\n"
     "\n"
     "Sums and counts of the classes present, from which Eq. 4 is made.\n"
@@ -176,7 +186,8 @@ static const char class_sums_doc[] =
     "(array([1]), array([[4., 4.]]), array([2.]))\n";
 
 static const char update_centers_doc[] =
-    "update_centers($module, features, labels, centers, *, alpha=0.5, normalize=True, sample_weight=None, ignore_index=None)\n"
+    "update_centers($module, features, labels, centers, *, alpha=0.5, normalize=True, "
+    "sample_weight=None, ignore_index=None)\n"
     "--\n"
     "\n"
     "Move the centers in place: c_j <- c_j - alpha Delta c_j.\n"
@@ -207,7 +218,9 @@ static const char update_centers_doc[] =
     "       [0.75, 0.75]])\n";
 
 static const char step_doc[] =
-    "step($module, features, labels, centers, *, alpha=0.5, normalize=True, reduction='mean', loss_weight=1.0, sample_weight=None, ignore_index=None, out=None)\n"
+    "step($module, features, labels, centers, *, alpha=0.5, normalize=True, "
+    "reduction='mean', loss_weight=1.0, sample_weight=None, ignore_index=None, "
+    "out=None)\n"
     "--\n"
     "\n"
     "`value_and_grad` at the old centers, then `update_centers`.\n"
@@ -266,7 +279,8 @@ static const char get_num_threads_doc[] =
     "-------\n"
     "int\n"
     "    The number that `set_num_threads` set last or, before that, the environment\n"
-    "    variable CENTERLOSS_NUM_THREADS, OMP_NUM_THREADS or the number of processors that\n"
+    "    variable CENTERLOSS_NUM_THREADS, OMP_NUM_THREADS or the number of processors "
+    "that\n"
     "    this process may use.\n";
 
 /* clang-format on */

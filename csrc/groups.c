@@ -36,7 +36,7 @@ read_labels_as(const cl_batch *b, int64_t *labels, int64_t *counted, int size,
     int64_t ignored = 0;
     for (int64_t i = 0; i < b->B; i++) {
         const int64_t label =
-                load_label(b->labels + i * b->label_stride, size, is_signed);
+            load_label(b->labels + i * b->label_stride, size, is_signed);
         const bool wrapped = !is_signed && label < 0;
         if (b->ignores && label == b->ignore_index && !wrapped) {
             labels[i] = -1;
@@ -84,13 +84,15 @@ bits_for(int64_t n)
     return bits;
 }
 
-enum { MAX_DIGIT_BITS = 11 }; /* counters that stay in the first-level cache */
+enum {
+    MAX_DIGIT_BITS = 11
+}; /* counters that stay in the first-level cache */
 
 /* One pass of the sort: `from` to `to` by the digit of the label that starts
  * at bit `shift`. */
 static void
-sort_by_digit(const int64_t *labels, const int64_t *from, int64_t *to,
-              int64_t counted, int shift, int digit_bits)
+sort_by_digit(const int64_t *labels, const int64_t *from, int64_t *to, int64_t counted,
+              int shift, int digit_bits)
 {
     int64_t starts[1 << MAX_DIGIT_BITS];
     const int64_t digits = (int64_t)1 << digit_bits;

@@ -12,7 +12,9 @@
 
 #include "centerloss.h"
 
-enum { CHUNK_ROWS = 512 };
+enum {
+    CHUNK_ROWS = 512
+};
 
 struct cl_chunk {
     int64_t start; /* its rows are rows[start] up to the next chunk's start */

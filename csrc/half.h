@@ -84,7 +84,7 @@ half_to_float(u_part h)
     const u_part normal = magnitude + bias;
     const u_part special = normal + bias;
     const u_part subnormal =
-            part_bits(part_float(magnitude + smallest) - part_float(smallest));
+        part_bits(part_float(magnitude + smallest) - part_float(smallest));
     u_part bits = part_select(PART_MASK(magnitude < (1u << 23)), subnormal, normal);
     bits = part_select(PART_MASK(magnitude >= (0x1fu << 23)), special, bits);
     return part_float(bits | ((h & 0x8000u) << 16));
@@ -103,7 +103,7 @@ half_from_float(f_part value)
     const u_part odd = (magnitude >> 13) & 1u;
     const u_part normal = (magnitude - (112u << 23) + 0xfffu + odd) >> 13;
     const u_part subnormal =
-            part_bits(part_float(magnitude) + part_float(one_half)) - one_half;
+        part_bits(part_float(magnitude) + part_float(one_half)) - one_half;
     const u_part nan = infinity | 0x200u | ((magnitude >> 13) & 0x3ffu);
     u_part h = part_select(PART_MASK(magnitude < (113u << 23)), subnormal, normal);
     h = part_select(PART_MASK(magnitude >= (143u << 23)), infinity, h);

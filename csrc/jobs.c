@@ -38,13 +38,14 @@ center_size(cl_types types)
 
 /* Creating and joining a thread costs some 15 to 30 us; a share of the features
  * that is read, worked on and written in less is not worth one. */
-enum { LEAST_BYTES_PER_THREAD = 300 * 1024 };
+enum {
+    LEAST_BYTES_PER_THREAD = 300 * 1024
+};
 
 static int
 threads_worth(const cl_batch *b, int threads)
 {
-    const double bytes =
-            (double)b->B * (double)b->D * (double)feature_size(b->types);
+    const double bytes = (double)b->B * (double)b->D * (double)feature_size(b->types);
     const double worth = bytes / LEAST_BYTES_PER_THREAD;
     const int most = threads < CL_MAX_THREADS ? threads : CL_MAX_THREADS;
     return worth < 2 ? 1 : worth < most ? (int)worth : most;
@@ -55,7 +56,9 @@ threads_worth(const cl_batch *b, int threads)
 static double
 sum_of(const double *v, int64_t n)
 {
-    enum { RUN = 1024 };
+    enum {
+        RUN = 1024
+    };
     if (n > RUN) {
         const int64_t half = (n / 2 + RUN - 1) / RUN * RUN;
         return sum_of(v, half) + sum_of(v + half, n - half);
@@ -109,8 +112,8 @@ plan_groups(cl_plan *plan, const cl_batch *b)
     if (plan->chunks == NULL || plan->partials == NULL || plan->sums == NULL) {
         return false;
     }
-    cl_cut_chunks(plan->labels, plan->rows, plan->counted, plan->chunks,
-                  &plan->classes, &n_partials);
+    cl_cut_chunks(plan->labels, plan->rows, plan->counted, plan->chunks, &plan->classes,
+                  &n_partials);
     return true;
 }
 
@@ -157,7 +160,7 @@ rows_part(void *argument, int part, int parts)
     const cl_pass *pass = argument;
     const int64_t B = pass->batch->B;
     cl_kernels_for(pass->batch->types)
-            ->rows(pass, B * part / parts, B * (part + 1) / parts);
+        ->rows(pass, B * part / parts, B * (part + 1) / parts);
 }
 
 /* The first chunk that starts at or after this share of the rows. */
@@ -184,9 +187,8 @@ chunks_part(void *argument, int part, int parts)
     const cl_pass *pass = argument;
     const cl_plan *plan = pass->plan;
     cl_kernels_for(pass->batch->types)
-            ->chunks(pass, chunk_at(plan, part, parts),
-                     chunk_at(plan, part + 1, parts),
-                     plan->sums + part * plan->sum_size);
+        ->chunks(pass, chunk_at(plan, part, parts), chunk_at(plan, part + 1, parts),
+                 plan->sums + part * plan->sum_size);
 }
 
 static void
@@ -208,7 +210,9 @@ objective_factor(const cl_plan *plan, const cl_objective *objective)
 
 /* A gradient this large does not stay in the caches until it is used, so it
  * need not go through them. */
-enum { LEAST_BYTES_STREAMED = 4 << 20 };
+enum {
+    LEAST_BYTES_STREAMED = 4 << 20
+};
 
 static bool
 is_streamed(const cl_batch *b, const cl_result *result)
@@ -216,24 +220,23 @@ is_streamed(const cl_batch *b, const cl_result *result)
     if (STREAM_BYTES == 0 || result->gradient == NULL) {
         return false;
     }
-    const double bytes =
-            (double)b->B * (double)b->D * (double)feature_size(b->types);
+    const double bytes = (double)b->B * (double)b->D * (double)feature_size(b->types);
     return bytes >= LEAST_BYTES_STREAMED &&
            (uintptr_t)result->gradient % STREAM_BYTES == 0 &&
            result->gradient_stride % STREAM_BYTES == 0;
 }
 
 static cl_pass
-pass_for(const cl_batch *batch, const cl_plan *plan,
-         const cl_objective *objective, const cl_result *result)
+pass_for(const cl_batch *batch, const cl_plan *plan, const cl_objective *objective,
+         const cl_result *result)
 {
     return (cl_pass){
-            .batch = batch,
-            .plan = plan,
-            .factor = objective_factor(plan, objective),
-            .gradient = result->gradient,
-            .gradient_stride = result->gradient_stride,
-            .streams = is_streamed(batch, result),
+        .batch = batch,
+        .plan = plan,
+        .factor = objective_factor(plan, objective),
+        .gradient = result->gradient,
+        .gradient_stride = result->gradient_stride,
+        .streams = is_streamed(batch, result),
     };
 }
 
@@ -271,13 +274,13 @@ store_losses(const cl_pass *pass, const cl_objective *objective,
     else if (center_size(pass->batch->types) == 8) {
         for (int64_t i = 0; i < B; i++) {
             *(double *)(result->row_losses + i * result->row_loss_stride) =
-                    pass->factor * losses[i];
+                pass->factor * losses[i];
         }
     }
     else {
         for (int64_t i = 0; i < B; i++) {
             *(float *)(result->row_losses + i * result->row_loss_stride) =
-                    (float)(pass->factor * losses[i]);
+                (float)(pass->factor * losses[i]);
         }
     }
 }
@@ -293,9 +296,8 @@ cl_value_and_grad(const cl_batch *batch, const cl_plan *plan,
 }
 
 void
-cl_step(const cl_batch *batch, const cl_plan *plan,
-        const cl_objective *objective, const cl_rate *rate,
-        const cl_result *result)
+cl_step(const cl_batch *batch, const cl_plan *plan, const cl_objective *objective,
+        const cl_rate *rate, const cl_result *result)
 {
     cl_pass pass = pass_for(batch, plan, objective, result);
     pass.finish = CL_MOVE;
@@ -307,15 +309,14 @@ cl_step(const cl_batch *batch, const cl_plan *plan,
 }
 
 void
-cl_update_centers(const cl_batch *batch, const cl_plan *plan,
-                  const cl_rate *rate)
+cl_update_centers(const cl_batch *batch, const cl_plan *plan, const cl_rate *rate)
 {
     cl_pass pass = {
-            .batch = batch,
-            .plan = plan,
-            .finish = CL_MOVE,
-            .alpha = rate->alpha,
-            .normalize = rate->normalize,
+        .batch = batch,
+        .plan = plan,
+        .finish = CL_MOVE,
+        .alpha = rate->alpha,
+        .normalize = rate->normalize,
     };
     run_chunks(&pass);
 }
@@ -325,12 +326,12 @@ cl_center_delta(const cl_batch *batch, const cl_plan *plan, bool normalize,
                 char *deltas, int64_t delta_stride)
 {
     cl_pass pass = {
-            .batch = batch,
-            .plan = plan,
-            .finish = CL_DELTA,
-            .normalize = normalize,
-            .class_rows = deltas,
-            .class_stride = delta_stride,
+        .batch = batch,
+        .plan = plan,
+        .finish = CL_DELTA,
+        .normalize = normalize,
+        .class_rows = deltas,
+        .class_stride = delta_stride,
     };
     const size_t row_bytes = (size_t)(batch->D * center_size(batch->types));
     for (int64_t j = 0; j < batch->K; j++) {
@@ -340,17 +341,17 @@ cl_center_delta(const cl_batch *batch, const cl_plan *plan, bool normalize,
 }
 
 void
-cl_class_sums(const cl_batch *batch, const cl_plan *plan, int64_t *classes,
-              char *sums, double *counts)
+cl_class_sums(const cl_batch *batch, const cl_plan *plan, int64_t *classes, char *sums,
+              double *counts)
 {
     cl_pass pass = {
-            .batch = batch,
-            .plan = plan,
-            .finish = CL_SUMS,
-            .class_rows = sums,
-            .class_stride = batch->D * center_size(batch->types),
-            .classes = classes,
-            .counts = counts,
+        .batch = batch,
+        .plan = plan,
+        .finish = CL_SUMS,
+        .class_rows = sums,
+        .class_stride = batch->D * center_size(batch->types),
+        .classes = classes,
+        .counts = counts,
     };
     run_chunks(&pass);
 }

@@ -42,8 +42,7 @@ typedef struct {
     /* The class sums of the chunks first..last-1, with `sum` (D,) to work in;
      * loss and gradient of their rows too if there is a gradient. A chunk that
      * is its whole class is finished at once, another leaves its partial. */
-    void (*chunks)(const cl_pass *pass, int64_t first, int64_t last,
-                   double *sum);
+    void (*chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sum);
 
     /* Finish the classes that left partials. */
     void (*merge)(const cl_pass *pass, double *sum);

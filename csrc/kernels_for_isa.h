@@ -12,11 +12,12 @@ enum {
     GRADIENT = 1, /* store the gradient */
     STREAM = 2,   /* ... past the cache */
     PULL = 4,     /* add to the class's sum */
-    FIRST = 8,    /* ... which starts here */
-    MOVE = 16,    /* ... which ends here: move the center */
+    ALONE = 8,    /* ... which this row is all of: move the center at once */
 };
 
-enum { AHEAD = 4 }; /* rows from fetching to use: measured best of 1 to 8 */
+enum {
+    AHEAD = 4
+}; /* rows from fetching to use: measured best of 1 to 8 */
 
 CL_INLINE void
 prefetch_row(const char *p, int64_t size)
@@ -89,11 +90,10 @@ chunk_weight(const cl_pass *pass, int64_t start, int64_t stop)
 #include "kernels_template.h"
 
 const cl_kernels ISA_KERNELS[CL_TYPES] = {
-        [CL_FLOAT32] = {rows_float32, chunks_float32, merge_float32},
-        [CL_FLOAT64] = {rows_float64, chunks_float64, merge_float64},
-        [CL_FLOAT16_FLOAT32] = {rows_float16_float32, chunks_float16_float32,
-                                merge_float16_float32},
-        [CL_BFLOAT16_FLOAT32] = {rows_bfloat16_float32,
-                                 chunks_bfloat16_float32,
-                                 merge_bfloat16_float32},
+    [CL_FLOAT32] = {rows_float32, chunks_float32, merge_float32},
+    [CL_FLOAT64] = {rows_float64, chunks_float64, merge_float64},
+    [CL_FLOAT16_FLOAT32] = {rows_float16_float32, chunks_float16_float32,
+                            merge_float16_float32},
+    [CL_BFLOAT16_FLOAT32] = {rows_bfloat16_float32, chunks_bfloat16_float32,
+                             merge_bfloat16_float32},
 };

@@ -16,10 +16,10 @@ typedef struct {
     const FEATURE *x;  /* (D,) */
     CENTER *c;         /* (D,) */
     FEATURE *gradient; /* (D,) */
-    double *sum;       /* (D,) sum of w_i (c_j - x_i) so far */
+    double *sum;       /* (D,) sum of w_i (c_j - x_i) so far; unused if ALONE */
     CENTER scale;      /* gradient = scale * d */
     double weight;     /* w_i */
-    double rate;       /* c -= rate * sum */
+    double rate;       /* c -= rate * sum, if ALONE */
 } NAME(row_task);
 
 /* c - rate * pull */
@@ -33,15 +33,15 @@ NAME(moved)(CENTERS c, d8 pull, double rate, int n)
 /* n columns of a row, from column j on: everything that is computed per
  * element. Returns squares + d * d. */
 CL_INLINE d8
-NAME(block)(d8 squares, const NAME(row_task) *row, int64_t j, int what, int n)
+NAME(block)(d8 squares, const NAME(row_task) * row, int64_t j, int what, int n)
 {
     const CENTERS c = ON_CENTERS(load)(row->c + j, n);
     const CENTERS d = ON_CENTERS(sub)(ON_FEATURES(load)(row->x + j, n), c, n);
     const d8 wide = ON_CENTERS(widen)(d, n);
     if (what & PULL) {
-        const d8 sum = what & FIRST ? d8_zero() : d8_load(row->sum + j, n);
+        const d8 sum = what & ALONE ? d8_zero() : d8_load(row->sum + j, n);
         const d8 pull = d8_sub(sum, d8_scale(wide, row->weight, n), n);
-        if (what & MOVE) {
+        if (what & ALONE) {
             ON_CENTERS(store)(row->c + j, NAME(moved)(c, pull, row->rate, n), n);
         }
         else {
@@ -63,7 +63,7 @@ NAME(block)(d8 squares, const NAME(row_task) *row, int64_t j, int what, int n)
 /* A whole row; returns 1/2 ||d||^2. Two sets of lanes keep the processor's
  * adders busy; the columns that fill neither are added up one by one. */
 CL_INLINE double
-NAME(row)(const NAME(row_task) *row, int64_t D, int what)
+NAME(row)(const NAME(row_task) * row, int64_t D, int what)
 {
     int64_t j = 0;
     double total = 0;
@@ -82,21 +82,20 @@ NAME(row)(const NAME(row_task) *row, int64_t D, int what)
     return 0.5 * (total + d8_lane(rest, 0));
 }
 
-CL_INLINE NAME(row_task)
-NAME(row_task_of)(const cl_pass *pass, int64_t i)
+CL_INLINE
+NAME(row_task) NAME(row_task_of)(const cl_pass *pass, int64_t i)
 {
     const cl_batch *b = pass->batch;
     const int64_t label = pass->plan->labels[i];
     const double weight = b->weights != NULL ? b->weights[i] : 1.0;
     return (NAME(row_task)){
-            .x = (const FEATURE *)(b->features + i * b->feature_stride),
-            .c = (CENTER *)(b->centers + label * b->center_stride),
-            .gradient = pass->gradient == NULL
-                                ? NULL
-                                : (FEATURE *)(pass->gradient +
-                                              i * pass->gradient_stride),
-            .scale = (CENTER)(weight * pass->factor),
-            .weight = weight,
+        .x = (const FEATURE *)(b->features + i * b->feature_stride),
+        .c = (CENTER *)(b->centers + label * b->center_stride),
+        .gradient = pass->gradient == NULL
+                        ? NULL
+                        : (FEATURE *)(pass->gradient + i * pass->gradient_stride),
+        .scale = (CENTER)(weight * pass->factor),
+        .weight = weight,
     };
 }
 
@@ -139,8 +138,7 @@ NAME(prefetch)(const cl_pass *pass, int64_t place)
     const cl_batch *b = pass->batch;
     const int64_t i = plan->rows[place];
     const int64_t label = plan->labels[i];
-    prefetch_row(b->features + i * b->feature_stride,
-                 b->D * (int64_t)sizeof(FEATURE));
+    prefetch_row(b->features + i * b->feature_stride, b->D * (int64_t)sizeof(FEATURE));
     if (label != plan->labels[plan->rows[place - 1]]) {
         prefetch_row(b->centers + label * b->center_stride,
                      b->D * (int64_t)sizeof(CENTER));
@@ -150,8 +148,8 @@ NAME(prefetch)(const cl_pass *pass, int64_t place)
 /* n columns of a class whose sum is complete. `share` is 1 / (1 + n_j) or 1;
  * adding 0.0 makes the negative of a zero sum a plain zero. */
 CL_INLINE void
-NAME(finish_block)(const cl_pass *pass, const double *sum, double share,
-                   CENTER *c, CENTER *out, int n)
+NAME(finish_block)(const cl_pass *pass, const double *sum, double share, CENTER *c,
+                   CENTER *out, int n)
 {
     const d8 pull = d8_load(sum, n);
     if (pass->finish == CL_MOVE) {
@@ -166,8 +164,8 @@ NAME(finish_block)(const cl_pass *pass, const double *sum, double share,
 }
 
 static void
-NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank,
-             const double *sum, double weight)
+NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank, const double *sum,
+             double weight)
 {
     const cl_batch *b = pass->batch;
     const double share = class_share(pass, weight);
@@ -187,17 +185,19 @@ NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank,
     }
 }
 
-/* A row of a chunk. The first row starts the sum and the last may move the
- * center, so that neither costs a pass of its own. */
-CL_INLINE double
-NAME(chunk_row)(const NAME(row_task) *row, int64_t D, int what, bool first,
-                bool moves)
+/* The row at a place in class order. */
+CL_INLINE void
+NAME(placed_row)(const cl_pass *pass, int64_t place, double *sum, double rate, int what)
 {
-    if (first) {
-        return moves ? NAME(row)(row, D, what | FIRST | MOVE)
-                     : NAME(row)(row, D, what | FIRST);
+    NAME(prefetch)(pass, place + AHEAD);
+    const int64_t i = pass->plan->rows[place];
+    NAME(row_task) row = NAME(row_task_of)(pass, i);
+    row.sum = sum;
+    row.rate = rate;
+    const double loss = NAME(row)(&row, pass->batch->D, what);
+    if (what & GRADIENT) {
+        pass->plan->losses[i] = row.weight * loss;
     }
-    return moves ? NAME(row)(row, D, what | MOVE) : NAME(row)(row, D, what);
 }
 
 CL_INLINE void
@@ -207,35 +207,28 @@ NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, int what)
     const int64_t D = pass->batch->D;
     const int64_t start = chunk[0].start, stop = chunk[1].start;
     const bool whole = chunk->part < 0;
-    const bool moves = whole && pass->finish == CL_MOVE;
     const double weight = chunk_weight(pass, start, stop);
-    const double rate = pass->alpha * class_share(pass, weight);
-    for (int64_t place = start; place < stop; place++) {
-        NAME(prefetch)(pass, place + AHEAD);
-        const int64_t i = plan->rows[place];
-        NAME(row_task) row = NAME(row_task_of)(pass, i);
-        row.sum = sum;
-        row.rate = rate;
-        const double loss = NAME(chunk_row)(&row, D, what, place == start,
-                                            moves && place == stop - 1);
-        if (what & GRADIENT) {
-            plan->losses[i] = row.weight * loss;
-        }
+    if (whole && stop - start == 1 && pass->finish == CL_MOVE) {
+        const double rate = pass->alpha * class_share(pass, weight);
+        NAME(placed_row)(pass, start, sum, rate, what | ALONE);
+        return;
     }
-    if (!whole) {
+    memset(sum, 0, (size_t)D * sizeof(*sum));
+    for (int64_t place = start; place < stop; place++) {
+        NAME(placed_row)(pass, place, sum, 0.0, what);
+    }
+    if (whole) {
+        NAME(finish)(pass, plan->labels[plan->rows[start]], chunk->rank, sum, weight);
+    }
+    else {
         double *partial = plan->partials + chunk->part * (D + 1);
         memcpy(partial, sum, (size_t)D * sizeof(*sum));
         partial[D] = weight;
     }
-    else if (!moves) {
-        NAME(finish)(pass, plan->labels[plan->rows[start]], chunk->rank, sum,
-                     weight);
-    }
 }
 
 CL_INLINE void
-NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sum,
-                int what)
+NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sum, int what)
 {
     for (int64_t k = first; k < last; k++) {
         NAME(chunk)(pass, &pass->plan->chunks[k], sum, what);
@@ -278,7 +271,6 @@ NAME(merge)(const cl_pass *pass, double *sum)
             }
             weight += partial[D];
         }
-        NAME(finish)(pass, plan->labels[plan->rows[chunk->start]], rank, sum,
-                     weight);
+        NAME(finish)(pass, plan->labels[plan->rows[chunk->start]], rank, sum, weight);
     }
 }

@@ -5,7 +5,8 @@
 #include <immintrin.h>
 #include <string.h>
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("sse4.2,popcnt"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("sse4.2,popcnt"))), \
+                             apply_to = function)
 #else
 #pragma GCC target("sse4.2,popcnt")
 #endif

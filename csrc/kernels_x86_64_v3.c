@@ -5,7 +5,9 @@
 #include <immintrin.h>
 #include <string.h>
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe"))), apply_to = function)
+#pragma clang attribute push(                                      \
+    __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe"))), \
+    apply_to = function)
 #else
 #pragma GCC target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe")
 #endif

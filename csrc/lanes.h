@@ -26,7 +26,9 @@
 #define CL_INLINE static inline
 #endif
 
-enum { LANES = 8 };
+enum {
+    LANES = 8
+};
 
 #if defined(__SSE2__) || defined(_M_X64)
 #include <emmintrin.h>

@@ -31,21 +31,21 @@ enum {
 };
 
 static const cl_signature loss_signature = {
-        .name = "loss", .takes = LOSS_ARGUMENTS, .out = OUT_LOSSES};
+    .name = "loss", .takes = LOSS_ARGUMENTS, .out = OUT_LOSSES};
 static const cl_signature gradient_signature = {
-        .name = "gradient", .takes = LOSS_ARGUMENTS, .out = OUT_GRADIENT};
+    .name = "gradient", .takes = LOSS_ARGUMENTS, .out = OUT_GRADIENT};
 static const cl_signature value_and_grad_signature = {
-        .name = "value_and_grad", .takes = LOSS_ARGUMENTS, .out = OUT_GRADIENT};
+    .name = "value_and_grad", .takes = LOSS_ARGUMENTS, .out = OUT_GRADIENT};
 static const cl_signature step_signature = {.name = "step",
                                             .takes = LOSS_ARGUMENTS | MOVE_ARGUMENTS,
                                             .moves = true,
                                             .out = OUT_GRADIENT};
 static const cl_signature update_centers_signature = {
-        .name = "update_centers", .takes = MOVE_ARGUMENTS, .moves = true};
+    .name = "update_centers", .takes = MOVE_ARGUMENTS, .moves = true};
 static const cl_signature center_delta_signature = {
-        .name = "center_delta",
-        .takes = BIT(NORMALIZE) | ROW_ARGUMENTS | BIT(OUT),
-        .out = OUT_DELTAS};
+    .name = "center_delta",
+    .takes = BIT(NORMALIZE) | ROW_ARGUMENTS | BIT(OUT),
+    .out = OUT_DELTAS};
 static const cl_signature class_sums_signature = {.name = "class_sums",
                                                   .takes = ROW_ARGUMENTS};
 
@@ -155,9 +155,8 @@ run_loss_job(const cl_call *call, int threads, const cl_result *result)
     const bool moves = call->signature->moves;
     cl_plan plan;
     cl_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = cl_plan_make(&plan, &call->batch,
-                          moves ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
+    Py_BEGIN_ALLOW_THREADS status = cl_plan_make(
+        &plan, &call->batch, moves ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
     if (status == CL_OK && moves) {
         cl_step(&call->batch, &plan, &call->objective, &call->rate, result);
     }
@@ -165,8 +164,7 @@ run_loss_job(const cl_call *call, int threads, const cl_result *result)
         cl_value_and_grad(&call->batch, &plan, &call->objective, result);
     }
     cl_plan_free(&plan);
-    Py_END_ALLOW_THREADS
-    return planned(call, &plan, status);
+    Py_END_ALLOW_THREADS return planned(call, &plan, status);
 }
 
 static PyObject *
@@ -230,10 +228,9 @@ static bool
 plan_groups_only(const cl_call *call, cl_plan *plan, int threads)
 {
     cl_status status;
-    Py_BEGIN_ALLOW_THREADS
-    status = cl_plan_make(plan, &call->batch, CL_GROUPS, threads);
-    Py_END_ALLOW_THREADS
-    return planned(call, plan, status);
+    Py_BEGIN_ALLOW_THREADS status =
+        cl_plan_make(plan, &call->batch, CL_GROUPS, threads);
+    Py_END_ALLOW_THREADS return planned(call, plan, status);
 }
 
 /* Each of the three: what to make once the plan stands, and what to run. */
@@ -261,8 +258,7 @@ update_centers_job(const cl_call *call, const cl_plan *plan)
 {
     PyObject *updated = PyLong_FromLongLong(plan->classes);
     if (updated != NULL) {
-        Py_BEGIN_ALLOW_THREADS
-        cl_update_centers(&call->batch, plan, &call->rate);
+        Py_BEGIN_ALLOW_THREADS cl_update_centers(&call->batch, plan, &call->rate);
         Py_END_ALLOW_THREADS
     }
     return updated;
@@ -272,12 +268,12 @@ static PyObject *
 center_delta_job(const cl_call *call, const cl_plan *plan)
 {
     PyArrayObject *deltas = call->out != NULL
-                                    ? (PyArrayObject *)Py_NewRef((PyObject *)call->out)
-                                    : cl_new_class_rows(call, call->batch.K);
+                                ? (PyArrayObject *)Py_NewRef((PyObject *)call->out)
+                                : cl_new_class_rows(call, call->batch.K);
     if (deltas != NULL) {
-        Py_BEGIN_ALLOW_THREADS
-        cl_center_delta(&call->batch, plan, call->rate.normalize,
-                        PyArray_BYTES(deltas), PyArray_STRIDE(deltas, 0));
+        Py_BEGIN_ALLOW_THREADS cl_center_delta(&call->batch, plan, call->rate.normalize,
+                                               PyArray_BYTES(deltas),
+                                               PyArray_STRIDE(deltas, 0));
         Py_END_ALLOW_THREADS
     }
     return (PyObject *)deltas;
@@ -288,17 +284,15 @@ class_sums_job(const cl_call *call, const cl_plan *plan)
 {
     npy_intp classes_shape = (npy_intp)plan->classes;
     PyArrayObject *classes =
-            (PyArrayObject *)PyArray_SimpleNew(1, &classes_shape, NPY_INT64);
+        (PyArrayObject *)PyArray_SimpleNew(1, &classes_shape, NPY_INT64);
     PyArrayObject *sums = cl_new_class_rows(call, plan->classes);
     PyArrayObject *counts =
-            (PyArrayObject *)PyArray_SimpleNew(1, &classes_shape, NPY_FLOAT64);
+        (PyArrayObject *)PyArray_SimpleNew(1, &classes_shape, NPY_FLOAT64);
     PyObject *returned = NULL;
     if (classes != NULL && sums != NULL && counts != NULL) {
-        Py_BEGIN_ALLOW_THREADS
-        cl_class_sums(&call->batch, plan, PyArray_DATA(classes), PyArray_DATA(sums),
-                      PyArray_DATA(counts));
-        Py_END_ALLOW_THREADS
-        returned = PyTuple_Pack(3, classes, sums, counts);
+        Py_BEGIN_ALLOW_THREADS cl_class_sums(&call->batch, plan, PyArray_DATA(classes),
+                                             PyArray_DATA(sums), PyArray_DATA(counts));
+        Py_END_ALLOW_THREADS returned = PyTuple_Pack(3, classes, sums, counts);
     }
     Py_XDECREF((PyObject *)classes);
     Py_XDECREF((PyObject *)sums);
@@ -375,22 +369,22 @@ core_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing))
 
 /* ---------------------------------------------------------------- the module */
 
-#define FUNCTION(function)                                       \
-    {#function, (PyCFunction)(void (*)(void))core_##function,    \
+#define FUNCTION(function)                                    \
+    {#function, (PyCFunction)(void (*)(void))core_##function, \
      METH_FASTCALL | METH_KEYWORDS, function##_doc}
 
 static PyMethodDef methods[] = {
-        FUNCTION(loss),
-        FUNCTION(gradient),
-        FUNCTION(value_and_grad),
-        FUNCTION(center_delta),
-        FUNCTION(class_sums),
-        FUNCTION(update_centers),
-        FUNCTION(step),
-        {"set_num_threads", core_set_num_threads, METH_O, set_num_threads_doc},
-        {"get_num_threads", core_get_num_threads, METH_NOARGS, get_num_threads_doc},
-        {"_build_info", core_build_info, METH_NOARGS, NULL},
-        {NULL, NULL, 0, NULL},
+    FUNCTION(loss),
+    FUNCTION(gradient),
+    FUNCTION(value_and_grad),
+    FUNCTION(center_delta),
+    FUNCTION(class_sums),
+    FUNCTION(update_centers),
+    FUNCTION(step),
+    {"set_num_threads", core_set_num_threads, METH_O, set_num_threads_doc},
+    {"get_num_threads", core_get_num_threads, METH_NOARGS, get_num_threads_doc},
+    {"_build_info", core_build_info, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL},
 };
 
 /* CENTERLOSS_ISA forces a set of instructions, for tests and comparisons. */
@@ -446,22 +440,22 @@ clear_module(PyObject *module)
 }
 
 static PyModuleDef_Slot slots[] = {
-        {Py_mod_exec, exec_module},
+    {Py_mod_exec, exec_module},
 #ifdef Py_mod_gil
-        {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif
-        {0, NULL},
+    {0, NULL},
 };
 
 static struct PyModuleDef definition = {
-        PyModuleDef_HEAD_INIT,
-        .m_name = "centerloss._core",
-        .m_doc = "The C kernels of centerloss, behind NumPy arrays.",
-        .m_size = sizeof(module_state),
-        .m_methods = methods,
-        .m_slots = slots,
-        .m_traverse = traverse_module,
-        .m_clear = clear_module,
+    PyModuleDef_HEAD_INIT,
+    .m_name = "centerloss._core",
+    .m_doc = "The C kernels of centerloss, behind NumPy arrays.",
+    .m_size = sizeof(module_state),
+    .m_methods = methods,
+    .m_slots = slots,
+    .m_traverse = traverse_module,
+    .m_clear = clear_module,
 };
 
 PyMODINIT_FUNC

@@ -94,8 +94,8 @@ cl_parallel(cl_work work, void *argument, int parts)
         return;
     }
     for (int i = 0; i < parts; i++) {
-        workers[i] = (worker){.work = work, .argument = argument, .part = i,
-                              .parts = parts};
+        workers[i] =
+            (worker){.work = work, .argument = argument, .part = i, .parts = parts};
     }
     start_all(workers, parts);
     work(argument, 0, parts);

@@ -12,6 +12,8 @@ typedef void (*cl_work)(void *argument, int part, int parts);
 void
 cl_parallel(cl_work work, void *argument, int parts);
 
-enum { CL_MAX_THREADS = 256 };
+enum {
+    CL_MAX_THREADS = 256
+};
 
 #endif

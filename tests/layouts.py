@@ -58,7 +58,7 @@ def subclass(array):
     class Subclass(np.ndarray):
         pass
 
-    return array.view(Subclass)
+    return array.copy().view(Subclass)
 
 
 def with_gaps(array):

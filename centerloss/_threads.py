@@ -1,0 +1,54 @@
+"""How many threads a call may use until `set_num_threads` says otherwise."""
+
+import math
+import os
+from pathlib import Path
+
+MOST = 256  # what `set_num_threads` takes
+
+
+def default_num_threads() -> int:
+    """Return CENTERLOSS_NUM_THREADS, OMP_NUM_THREADS, or the processors to be had.
+
+    Raises
+    ------
+    ImportError
+        CENTERLOSS_NUM_THREADS is not a number from 1 to 256.
+    """
+    own = os.environ.get("CENTERLOSS_NUM_THREADS", "")
+    if own:
+        if not own.isdecimal() or not 1 <= int(own) <= MOST:
+            msg = f"CENTERLOSS_NUM_THREADS is {own!r}, expected 1 to {MOST}"
+            raise ImportError(msg)
+        return int(own)
+    # OpenMP takes a list, one number per nesting level; its errors are not ours.
+    shared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    if shared.isdecimal() and int(shared) >= 1:
+        return min(int(shared), MOST)
+    return min(_processors(), MOST)
+
+
+def _processors() -> int:
+    """Count the processors this process may use, of which a quota may take some."""
+    if hasattr(os, "sched_getaffinity"):
+        processors = len(os.sched_getaffinity(0))
+    else:
+        processors = os.cpu_count() or 1
+    return max(1, min(processors, math.ceil(_cgroup_quota())))
+
+
+def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """Return the processors' time that a container may use per time, or infinity."""
+    try:
+        quota, period = (root / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
+            period = (root / "cpu/cpu.cfs_period_us").read_text()
+        except OSError:
+            return math.inf
+    try:
+        share = int(quota) / int(period)
+    except (ValueError, ZeroDivisionError):  # "max"
+        return math.inf
+    return share if share > 0 else math.inf  # -1

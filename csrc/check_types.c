@@ -1,0 +1,281 @@
+/*
+ * What each argument is: a TypeError if it is anything else. Arguments that may
+ * be any sequence become arrays here.
+ */
+#include "checks.h"
+
+#include <math.h>
+
+/* type(object).__name__, a new reference. */
+static PyObject *
+type_name(PyObject *object)
+{
+    return PyType_GetName(Py_TYPE(object));
+}
+
+/* The array itself, if it is one; else an error that says what was expected. */
+static PyArrayObject *
+require_array(PyObject *object, const char *name, const char *expected)
+{
+    if (PyArray_Check(object)) {
+        return (PyArrayObject *)Py_NewRef(object);
+    }
+    PyObject *type = type_name(object);
+    if (type != NULL) {
+        PyErr_Format(PyExc_TypeError, "%s is a %U, expected %s", name, type, expected);
+        Py_DECREF(type);
+    }
+    return NULL;
+}
+
+static bool
+check_centers_type(cl_call *call)
+{
+    call->centers = require_array(call->given[CENTERS], "centers",
+                                  "a NumPy array of float32 or float64");
+    if (call->centers == NULL) {
+        return false;
+    }
+    PyArray_Descr *dtype = PyArray_DESCR(call->centers);
+    const int type = PyArray_TYPE(call->centers);
+    if (type != NPY_FLOAT32 && type != NPY_FLOAT64) {
+        PyErr_Format(PyExc_TypeError,
+                     "centers has dtype %S, expected float32 or float64: make it with "
+                     "centers.astype(np.float32)",
+                     dtype);
+        return false;
+    }
+    if (!cl_is_native(call->centers)) {
+        PyErr_Format(PyExc_TypeError,
+                     "centers has dtype %S, expected native byte order: make it with "
+                     "centers.astype(np.%s)",
+                     dtype, type == NPY_FLOAT32 ? "float32" : "float64");
+        return false;
+    }
+    return true;
+}
+
+/* ml_dtypes' bfloat16 is known by its name: NumPy gives it a number of its own
+ * in every process, and this package does without ml_dtypes. */
+static bool
+is_bfloat16(PyArray_Descr *dtype)
+{
+    if (dtype->type_num < NPY_USERDEF || PyDataType_ELSIZE(dtype) != 2) {
+        return false;
+    }
+    PyObject *name = PyType_GetName(dtype->typeobj);
+    if (name == NULL) {
+        PyErr_Clear();
+        return false;
+    }
+    const bool same = PyUnicode_CompareWithASCIIString(name, "bfloat16") == 0;
+    Py_DECREF(name);
+    return same;
+}
+
+static bool
+find_types(cl_call *call)
+{
+    PyArray_Descr *dtype = PyArray_DESCR(call->features);
+    const int type = dtype->type_num;
+    const bool single = PyArray_TYPE(call->centers) == NPY_FLOAT32;
+    if (type == PyArray_TYPE(call->centers)) {
+        call->batch.types = single ? CL_FLOAT32 : CL_FLOAT64;
+    }
+    else if (single && type == NPY_FLOAT16) {
+        call->batch.types = CL_FLOAT16_FLOAT32;
+    }
+    else if (single && is_bfloat16(dtype)) {
+        call->batch.types = CL_BFLOAT16_FLOAT32;
+    }
+    else {
+        const char *expected = single ? "float32" : "float64";
+        PyErr_Format(PyExc_TypeError,
+                     "features has dtype %S, but centers has %s: pass "
+                     "features.astype(np.%s)",
+                     dtype, expected, expected);
+        return false;
+    }
+    return true;
+}
+
+/* Any object as an array of its own dtype or, where it has none, of `type`. */
+static PyArrayObject *
+as_array(PyObject *object, int type)
+{
+    if (PyArray_Check(object)) {
+        return (PyArrayObject *)Py_NewRef(object);
+    }
+    PyArray_Descr *dtype = NULL;
+    if (type != NPY_NOTYPE && !PyObject_HasAttrString(object, "dtype")) {
+        dtype = PyArray_DescrFromType(type);
+    }
+    return (PyArrayObject *)PyArray_FromAny(object, dtype, 0, 0, NPY_ARRAY_ENSUREARRAY,
+                                            NULL);
+}
+
+static bool
+check_features_type(cl_call *call)
+{
+    call->features = as_array(call->given[FEATURES], PyArray_TYPE(call->centers));
+    return call->features != NULL && find_types(call);
+}
+
+static bool
+check_labels_type(cl_call *call)
+{
+    PyObject *labels = call->given[LABELS];
+    call->labels = as_array(labels, NPY_NOTYPE);
+    if (call->labels == NULL) {
+        return false;
+    }
+    const bool has_dtype =
+        PyArray_Check(labels) || PyObject_HasAttrString(labels, "dtype");
+    if (!has_dtype && PyArray_SIZE(call->labels) == 0) {
+        /* An empty list would be float64. */
+        PyArrayObject *empty = call->labels;
+        call->labels = (PyArrayObject *)PyArray_Cast(empty, NPY_INT64);
+        Py_DECREF(empty);
+        return call->labels != NULL;
+    }
+    if (!PyArray_ISINTEGER(call->labels)) {
+        PyErr_Format(PyExc_TypeError,
+                     "labels has dtype %S, expected an integer dtype: pass "
+                     "labels.astype(np.int64)",
+                     PyArray_DESCR(call->labels));
+        return false;
+    }
+    return true;
+}
+
+/* A number, its sign and size still unchecked; what float() cannot represent
+ * at all comes out infinite. */
+static bool
+check_number(const cl_call *call, int argument, double *number)
+{
+    PyObject *value = call->given[argument];
+    if (value == NULL) {
+        return true;
+    }
+    *number = PyFloat_AsDouble(value);
+    if (*number == -1.0 && PyErr_Occurred()) {
+        if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
+            PyErr_Clear();
+            *number = INFINITY;
+            return true;
+        }
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "%s is %R, expected a number",
+                         cl_argument_names[argument], value);
+        }
+        return false;
+    }
+    return true;
+}
+
+static bool
+check_normalize(cl_call *call)
+{
+    PyObject *value = call->given[NORMALIZE];
+    if (value == NULL || PyBool_Check(value) || PyArray_IsScalar(value, Bool)) {
+        call->rate.normalize = value == NULL || PyObject_IsTrue(value);
+        return true;
+    }
+    PyErr_Format(PyExc_TypeError, "normalize is %R, expected True or False", value);
+    return false;
+}
+
+static bool
+check_reduction_type(const cl_call *call)
+{
+    PyObject *value = call->given[REDUCTION];
+    if (value == NULL || PyUnicode_Check(value)) {
+        return true;
+    }
+    return cl_fail_reduction(PyExc_TypeError, value);
+}
+
+static bool
+check_weights_type(cl_call *call)
+{
+    if (call->given[SAMPLE_WEIGHT] == NULL) {
+        return true;
+    }
+    call->weights = as_array(call->given[SAMPLE_WEIGHT], NPY_NOTYPE);
+    if (call->weights == NULL) {
+        return false;
+    }
+    if (!PyArray_ISFLOAT(call->weights) && !PyArray_ISINTEGER(call->weights) &&
+        !PyArray_ISBOOL(call->weights)) {
+        PyErr_Format(PyExc_TypeError,
+                     "sample_weight has dtype %S, expected a real number dtype",
+                     PyArray_DESCR(call->weights));
+        return false;
+    }
+    return true;
+}
+
+/* Reads the value too; one of more than 64 bits is left for
+ * check_ignore_index() to refuse. */
+static bool
+check_ignore_index_type(cl_call *call, int *overflow)
+{
+    PyObject *value = call->given[IGNORE_INDEX];
+    if (value == NULL) {
+        return true;
+    }
+    PyObject *index = PyNumber_Index(value);
+    if (index == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError,
+                         "ignore_index is %R, expected an integer or None", value);
+        }
+        return false;
+    }
+    call->batch.ignores = true;
+    call->batch.ignore_index = PyLong_AsLongLongAndOverflow(index, overflow);
+    Py_DECREF(index);
+    return true;
+}
+
+/* The dtype that `out` must have, borrowed. */
+static PyArray_Descr *
+out_dtype(const cl_call *call)
+{
+    const bool gradient = call->signature->out == OUT_GRADIENT;
+    return PyArray_DESCR(gradient ? call->features : call->centers);
+}
+
+static bool
+check_out_type(cl_call *call)
+{
+    if (call->given[OUT] == NULL) {
+        return true;
+    }
+    call->out = require_array(call->given[OUT], "out", "a NumPy array");
+    if (call->out == NULL) {
+        return false;
+    }
+    PyArray_Descr *expected = out_dtype(call);
+    if (PyArray_TYPE(call->out) == expected->type_num && cl_is_native(call->out)) {
+        return true;
+    }
+    expected = PyArray_DescrNewByteorder(expected, NPY_NATIVE);
+    if (expected != NULL) {
+        PyErr_Format(PyExc_TypeError, "out has dtype %S, expected %S",
+                     PyArray_DESCR(call->out), expected);
+        Py_DECREF(expected);
+    }
+    return false;
+}
+
+bool
+cl_check_types(cl_call *call, int *ignore_overflow)
+{
+    return check_centers_type(call) && check_features_type(call) &&
+           check_labels_type(call) && check_number(call, ALPHA, &call->rate.alpha) &&
+           check_normalize(call) && check_reduction_type(call) &&
+           check_number(call, LOSS_WEIGHT, &call->objective.loss_weight) &&
+           check_weights_type(call) && check_ignore_index_type(call, ignore_overflow) &&
+           check_out_type(call);
+}

@@ -1,0 +1,109 @@
+"""What a user meets before the first call: import, names, signatures, documentation."""
+
+import doctest
+import inspect
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batches import CALLS
+
+import centerloss
+import centerloss.reference
+
+THREADS = ("get_num_threads", "set_num_threads")
+ROOT = Path(__file__).parents[1]
+STUBS = Path(centerloss.__file__).with_name("_core.pyi")
+
+
+def parameters(function):
+    """Name, kind and default of each parameter."""
+    found = inspect.signature(function).parameters.values()
+    return [(p.name, p.kind, p.default) for p in found]
+
+
+def test_import_needs_numpy_alone(tmp_path):
+    """Nothing else is loaded, be it installed or not."""
+    script = (
+        "import sys, numpy\n"
+        "before = set(sys.modules)\n"
+        "import centerloss\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    )
+    command = [sys.executable, "-c", script]
+    output = subprocess.check_output(command, text=True, cwd=tmp_path)
+    assert set(output.split()) - {"numpy"} == {"centerloss"}
+
+
+def test_all_names_exist():
+    assert sorted(centerloss.__all__) == centerloss.__all__
+    assert set(centerloss.__all__) == {*CALLS, *THREADS, "CenterLoss", "show_versions"}
+    assert all(hasattr(centerloss, name) for name in centerloss.__all__)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_c_has_the_signature_of_the_reference(name):
+    expected = parameters(getattr(centerloss.reference, name))
+    assert parameters(getattr(centerloss, name)) == expected
+
+
+@pytest.mark.parametrize("name", [*CALLS, *THREADS])
+def test_stubs_have_the_signatures_of_the_functions(name):
+    stub = runpy.run_path(str(STUBS))[name]
+    assert parameters(stub) == parameters(getattr(centerloss, name))
+
+
+@pytest.mark.parametrize("name", centerloss.__all__)
+def test_everything_public_has_a_docstring(name):
+    public = getattr(centerloss, name)
+    assert len(public.__doc__.splitlines()) > 1
+    for member, value in inspect.getmembers(public):
+        if inspect.isclass(public) and not member.startswith("_") and callable(value):
+            assert value.__doc__, member
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_examples_in_c_docstrings(name):
+    """pytest finds those in Python files by itself."""
+    public = {name: getattr(centerloss, name) for name in centerloss.__all__}
+    namespace = public | {"np": np, "centerloss": centerloss}
+    finder = doctest.DocTestFinder(recurse=False)
+    (examples,) = finder.find(public[name], name, globs=namespace)
+    assert examples.examples
+    failed, _ = doctest.DocTestRunner().run(examples)
+    assert failed == 0
+
+
+def test_version_is_a_release_number():
+    assert all(part.isalnum() for part in centerloss.__version__.split("."))
+
+
+def test_show_versions(capsys):
+    centerloss.show_versions()
+    rows = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    expected = [
+        "centerloss",
+        "compiler",
+        "isa",
+        "threads",
+        "numpy",
+        "python",
+        "platform",
+    ]
+    assert list(rows) == expected
+    assert rows["centerloss"] == centerloss.__version__
+    assert rows["numpy"] == np.__version__
+    assert rows["threads"] == str(centerloss.get_num_threads())
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "csrc/README.md"])
+def test_links_between_files_lead_somewhere(page):
+    links = re.findall(r"\]\(([^):#]+)\)", (ROOT / page).read_text())
+    missing = [
+        link for link in links if not (ROOT / page).parent.joinpath(link).exists()
+    ]
+    assert missing == []
