@@ -18,6 +18,7 @@ from ._core import (
     update_centers,
     value_and_grad,
 )
+from ._threads import default_num_threads
 from ._versions import show_versions
 
 __all__ = [
@@ -33,3 +34,6 @@ __all__ = [
     "update_centers",
     "value_and_grad",
 ]
+
+set_num_threads(default_num_threads())
+del default_num_threads

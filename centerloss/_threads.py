@@ -2,7 +2,6 @@
 
 import math
 import os
-from pathlib import Path
 
 MOST = 256  # what `set_num_threads` takes
 
@@ -34,21 +33,21 @@ def _processors() -> int:
         processors = len(os.sched_getaffinity(0))
     else:
         processors = os.cpu_count() or 1
-    return max(1, min(processors, math.ceil(_cgroup_quota())))
+    return max(1, math.ceil(min(processors, _cgroup_quota())))
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup")) -> float:
-    """Return the processors' time that a container may use per time, or infinity."""
-    try:
-        quota, period = (root / "cpu.max").read_text().split()
-    except (OSError, ValueError):
+def _cgroup_quota(root: str = "/sys/fs/cgroup") -> float:
+    """Return how many processors' time a container may use, infinity if any."""
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
-            quota = (root / "cpu/cpu.cfs_quota_us").read_text()
-            period = (root / "cpu/cpu.cfs_period_us").read_text()
-        except OSError:
-            return math.inf
-    try:
-        share = int(quota) / int(period)
-    except (ValueError, ZeroDivisionError):  # "max"
-        return math.inf
-    return share if share > 0 else math.inf  # -1
+            quota, period = " ".join(_read(f"{root}/{name}") for name in names).split()
+        except (OSError, ValueError):
+            continue  # the other version of cgroups, or none
+        if quota not in ("max", "-1"):
+            return int(quota) / int(period)
+    return math.inf
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read()

@@ -125,21 +125,23 @@ cl_fail_reduction(PyObject *type, PyObject *value)
     return false;
 }
 
+/* Put a native copy with these other flags in the place of an array. */
+static bool
+make_native(PyArrayObject **array, int flags)
+{
+    PyArray_Descr *dtype = PyArray_DescrNewByteorder(PyArray_DESCR(*array), NPY_NATIVE);
+    return dtype != NULL && cl_replace(array, PyArray_FromArray(*array, dtype, flags));
+}
+
 /* Copy what the kernels cannot read where it lies. */
 static bool
 make_readable(cl_call *call)
 {
-    if (!PyArray_ISALIGNED(call->features) || !cl_is_native(call->features) ||
-        !cl_rows_contiguous(call->features)) {
-        if (!cl_replace(&call->features, PyArray_FromArray(call->features, NULL,
-                                                           NPY_ARRAY_CARRAY_RO |
-                                                               NPY_ARRAY_NOTSWAPPED))) {
-            return false;
-        }
-    }
-    return cl_is_native(call->labels) ||
-           cl_replace(&call->labels,
-                      PyArray_FromArray(call->labels, NULL, NPY_ARRAY_NOTSWAPPED));
+    PyArrayObject *features = call->features;
+    const bool readable = PyArray_ISALIGNED(features) && cl_is_native(features) &&
+                          cl_rows_contiguous(features);
+    return (readable || make_native(&call->features, NPY_ARRAY_CARRAY_RO)) &&
+           (cl_is_native(call->labels) || make_native(&call->labels, 0));
 }
 
 static void

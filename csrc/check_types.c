@@ -148,8 +148,16 @@ check_labels_type(cl_call *call)
     return true;
 }
 
-/* A number, its sign and size still unchecked; what float() cannot represent
- * at all comes out infinite. */
+/* NumPy's complex numbers would convert, with a warning that they lose half. */
+static bool
+is_complex(PyObject *value)
+{
+    return PyComplex_Check(value) || PyArray_IsScalar(value, ComplexFloating) ||
+           (PyArray_Check(value) && PyArray_ISCOMPLEX((PyArrayObject *)value));
+}
+
+/* A number, its sign and size still unchecked; one too large for a double comes
+ * out infinite. */
 static bool
 check_number(const cl_call *call, int argument, double *number)
 {
@@ -157,20 +165,23 @@ check_number(const cl_call *call, int argument, double *number)
     if (value == NULL) {
         return true;
     }
-    *number = PyFloat_AsDouble(value);
-    if (*number == -1.0 && PyErr_Occurred()) {
+    if (!is_complex(value)) {
+        *number = PyFloat_AsDouble(value);
+        if (*number != -1.0 || !PyErr_Occurred()) {
+            return true;
+        }
         if (PyErr_ExceptionMatches(PyExc_OverflowError)) {
             PyErr_Clear();
             *number = INFINITY;
             return true;
         }
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "%s is %R, expected a number",
-                         cl_argument_names[argument], value);
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+            return false;
         }
-        return false;
     }
-    return true;
+    PyErr_Format(PyExc_TypeError, "%s is %R, expected a number",
+                 cl_argument_names[argument], value);
+    return false;
 }
 
 static bool

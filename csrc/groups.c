@@ -139,6 +139,13 @@ cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
 }
 
 int64_t
+cl_most_chunks(int64_t counted, int64_t K)
+{
+    const int64_t most_classes = counted < K ? counted : K;
+    return most_classes + counted / CHUNK_ROWS;
+}
+
+int64_t
 cl_cut_chunks(const int64_t *labels, const int64_t *rows, int64_t counted,
               cl_chunk *chunks, int64_t *classes, int64_t *partials)
 {
@@ -150,17 +157,12 @@ cl_cut_chunks(const int64_t *labels, const int64_t *rows, int64_t counted,
             stop++;
         }
         const bool whole = stop - start <= CHUNK_ROWS;
-        for (; start < stop; start += CHUNK_ROWS, n_chunks++) {
-            const int64_t its_part = whole ? -1 : part++;
-            if (chunks != NULL) {
-                chunks[n_chunks] = (cl_chunk){start, rank, its_part};
-            }
+        for (; start < stop; start += CHUNK_ROWS) {
+            chunks[n_chunks++] = (cl_chunk){start, rank, whole ? -1 : part++};
         }
         start = stop;
     }
-    if (chunks != NULL) {
-        chunks[n_chunks] = (cl_chunk){counted, rank, -1};
-    }
+    chunks[n_chunks] = (cl_chunk){counted, rank, -1};
     *classes = rank;
     *partials = part;
     return n_chunks;

@@ -34,8 +34,12 @@ int64_t *
 cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
              int64_t *rows, int64_t *spare);
 
-/* The chunks of sorted rows, written to `chunks` with a closing one behind, or
- * only counted if it is NULL. Sets the numbers of classes and of partials. */
+/* The most chunks that rows can make. */
+int64_t
+cl_most_chunks(int64_t counted, int64_t K);
+
+/* Cut sorted rows into chunks, with a closing one behind, and return their
+ * number. Sets the numbers of classes and of partials. */
 int64_t
 cl_cut_chunks(const int64_t *labels, const int64_t *rows, int64_t counted,
               cl_chunk *chunks, int64_t *classes, int64_t *partials);

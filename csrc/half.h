@@ -30,11 +30,9 @@ h8_bits_load(const uint16_t *p, int n)
 {
     h8 v;
     memset(&v, 0, sizeof(v));
-    if (n == LANES) {
-        memcpy(&v, p, sizeof(v));
-    }
-    else {
-        PART_LANE(v.part[0], 0) = *p;
+    memcpy(&v, p, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int k = full_parts(n) * PART_LANES; k < n; k++) {
+        PART_LANE(v.part[k / PART_LANES], k % PART_LANES) = p[k];
     }
     return v;
 }
@@ -42,11 +40,9 @@ h8_bits_load(const uint16_t *p, int n)
 CL_INLINE void
 h8_bits_store(uint16_t *p, h8 v, int n)
 {
-    if (n == LANES) {
-        memcpy(p, &v, sizeof(v));
-    }
-    else {
-        *p = PART_LANE(v.part[0], 0);
+    memcpy(p, &v, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int k = full_parts(n) * PART_LANES; k < n; k++) {
+        p[k] = PART_LANE(v.part[k / PART_LANES], k % PART_LANES);
     }
 }
 

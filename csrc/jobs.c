@@ -36,6 +36,12 @@ center_size(cl_types types)
     return types == CL_FLOAT64 ? 8 : 4;
 }
 
+static double
+feature_bytes(const cl_batch *b)
+{
+    return (double)b->B * (double)b->D * (double)feature_size(b->types);
+}
+
 /* Creating and joining a thread costs some 15 to 30 us; a share of the features
  * that is read, worked on and written in less is not worth one. */
 enum {
@@ -45,8 +51,7 @@ enum {
 static int
 threads_worth(const cl_batch *b, int threads)
 {
-    const double bytes = (double)b->B * (double)b->D * (double)feature_size(b->types);
-    const double worth = bytes / LEAST_BYTES_PER_THREAD;
+    const double worth = feature_bytes(b) / LEAST_BYTES_PER_THREAD;
     const int most = threads < CL_MAX_THREADS ? threads : CL_MAX_THREADS;
     return worth < 2 ? 1 : worth < most ? (int)worth : most;
 }
@@ -101,20 +106,19 @@ plan_groups(cl_plan *plan, const cl_batch *b)
     plan->rows = cl_sort_rows(plan->labels, b->B, b->K, plan->counted, rows, spare);
     free(plan->rows == rows ? spare : rows);
 
+    plan->chunks =
+        allocate(cl_most_chunks(plan->counted, b->K) + 1, 1, sizeof(*plan->chunks));
+    if (plan->chunks == NULL) {
+        return false;
+    }
     int64_t n_partials;
-    plan->n_chunks = cl_cut_chunks(plan->labels, plan->rows, plan->counted, NULL,
-                                   &plan->classes, &n_partials);
-    plan->chunks = allocate(plan->n_chunks + 1, 1, sizeof(*plan->chunks));
+    plan->n_chunks = cl_cut_chunks(plan->labels, plan->rows, plan->counted,
+                                   plan->chunks, &plan->classes, &n_partials);
     plan->partials = allocate(n_partials, b->D + 1, sizeof(*plan->partials));
     /* A cache line lies between two threads' sums; no rows need no sums. */
     plan->sum_size = plan->counted > 0 ? b->D + 8 : 0;
     plan->sums = allocate(plan->threads, plan->sum_size, sizeof(*plan->sums));
-    if (plan->chunks == NULL || plan->partials == NULL || plan->sums == NULL) {
-        return false;
-    }
-    cl_cut_chunks(plan->labels, plan->rows, plan->counted, plan->chunks, &plan->classes,
-                  &n_partials);
-    return true;
+    return plan->partials != NULL && plan->sums != NULL;
 }
 
 cl_status
@@ -191,9 +195,15 @@ chunks_part(void *argument, int part, int parts)
                  plan->sums + part * plan->sum_size);
 }
 
+/* Features that fit into the second-level cache are mostly there already. */
+enum {
+    LEAST_BYTES_FETCHED = 128 * 1024
+};
+
 static void
 run_chunks(cl_pass *pass)
 {
+    pass->prefetches = feature_bytes(pass->batch) >= LEAST_BYTES_FETCHED;
     cl_parallel(chunks_part, pass, pass->plan->threads);
     cl_kernels_for(pass->batch->types)->merge(pass, pass->plan->sums);
 }
@@ -220,8 +230,7 @@ is_streamed(const cl_batch *b, const cl_result *result)
     if (STREAM_BYTES == 0 || result->gradient == NULL) {
         return false;
     }
-    const double bytes = (double)b->B * (double)b->D * (double)feature_size(b->types);
-    return bytes >= LEAST_BYTES_STREAMED &&
+    return feature_bytes(b) >= LEAST_BYTES_STREAMED &&
            (uintptr_t)result->gradient % STREAM_BYTES == 0 &&
            result->gradient_stride % STREAM_BYTES == 0;
 }

@@ -25,6 +25,7 @@ typedef struct {
     int64_t gradient_stride;
     bool streams; /* is the gradient stored past the cache? */
 
+    bool prefetches; /* are rows in class order fetched ahead of use? */
     cl_finish finish;
     double alpha;
     bool normalize;

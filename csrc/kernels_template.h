@@ -61,42 +61,45 @@ NAME(block)(d8 squares, const NAME(row_task) * row, int64_t j, int what, int n)
 }
 
 /* A whole row; returns 1/2 ||d||^2. Two sets of lanes keep the processor's
- * adders busy; the columns that fill neither are added up one by one. */
+ * adders busy. */
 CL_INLINE double
 NAME(row)(const NAME(row_task) * row, int64_t D, int what)
 {
+    d8 even = d8_zero(), odd = d8_zero();
     int64_t j = 0;
-    double total = 0;
-    if (D >= 2 * LANES) {
-        d8 even = d8_zero(), odd = d8_zero();
-        for (; j + 2 * LANES <= D; j += 2 * LANES) {
-            even = NAME(block)(even, row, j, what, LANES);
-            odd = NAME(block)(odd, row, j + LANES, what, LANES);
-        }
-        total = d8_total(d8_add(even, odd, LANES));
+    for (; j + 2 * LANES <= D; j += 2 * LANES) {
+        even = NAME(block)(even, row, j, what, LANES);
+        odd = NAME(block)(odd, row, j + LANES, what, LANES);
     }
-    d8 rest = d8_zero();
-    for (; j < D; j++) {
-        rest = NAME(block)(rest, row, j, what, 1);
+    if (D & 8) {
+        even = NAME(block)(even, row, j, what, 8);
+        j += 8;
     }
-    return 0.5 * (total + d8_lane(rest, 0));
+    if (D & 4) {
+        even = NAME(block)(even, row, j, what, 4);
+        j += 4;
+    }
+    if (D & 2) {
+        even = NAME(block)(even, row, j, what, 2);
+        j += 2;
+    }
+    if (D & 1) {
+        even = NAME(block)(even, row, j, what, 1);
+    }
+    return 0.5 * d8_total(d8_add(even, odd, LANES));
 }
 
-CL_INLINE
-NAME(row_task) NAME(row_task_of)(const cl_pass *pass, int64_t i)
+/* Row i of the batch. */
+CL_INLINE void
+NAME(take_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i)
 {
     const cl_batch *b = pass->batch;
     const int64_t label = pass->plan->labels[i];
-    const double weight = b->weights != NULL ? b->weights[i] : 1.0;
-    return (NAME(row_task)){
-        .x = (const FEATURE *)(b->features + i * b->feature_stride),
-        .c = (CENTER *)(b->centers + label * b->center_stride),
-        .gradient = pass->gradient == NULL
-                        ? NULL
-                        : (FEATURE *)(pass->gradient + i * pass->gradient_stride),
-        .scale = (CENTER)(weight * pass->factor),
-        .weight = weight,
-    };
+    row->x = (const FEATURE *)(b->features + i * b->feature_stride);
+    row->c = (CENTER *)(b->centers + label * b->center_stride);
+    row->gradient = (FEATURE *)(pass->gradient + i * pass->gradient_stride);
+    row->weight = b->weights != NULL ? b->weights[i] : 1.0;
+    row->scale = (CENTER)(row->weight * pass->factor);
 }
 
 CL_INLINE void
@@ -105,7 +108,8 @@ NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
     const cl_batch *b = pass->batch;
     for (int64_t i = first; i < last; i++) {
         if (pass->plan->labels[i] >= 0) {
-            const NAME(row_task) row = NAME(row_task_of)(pass, i);
+            NAME(row_task) row;
+            NAME(take_row)(&row, pass, i);
             pass->plan->losses[i] = row.weight * NAME(row)(&row, b->D, what);
         }
     }
@@ -189,11 +193,12 @@ NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank, const double *sum
 CL_INLINE void
 NAME(placed_row)(const cl_pass *pass, int64_t place, double *sum, double rate, int what)
 {
-    NAME(prefetch)(pass, place + AHEAD);
+    if (pass->prefetches) {
+        NAME(prefetch)(pass, place + AHEAD);
+    }
     const int64_t i = pass->plan->rows[place];
-    NAME(row_task) row = NAME(row_task_of)(pass, i);
-    row.sum = sum;
-    row.rate = rate;
+    NAME(row_task) row = {.sum = sum, .rate = rate};
+    NAME(take_row)(&row, pass, i);
     const double loss = NAME(row)(&row, pass->batch->D, what);
     if (what & GRADIENT) {
         pass->plan->losses[i] = row.weight * loss;

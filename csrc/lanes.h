@@ -9,9 +9,10 @@
  * on two rules: no contraction to fused multiply-adds (-ffp-contract=off), and
  * lanes are added up in the one order of d8_total().
  *
- * Every function takes n, a constant: LANES, or 1 for the columns that are
- * left over at the end of a row, where only lane 0 is loaded and stored. So a
- * formula is written once for both.
+ * Every function takes n, a constant: LANES, or 4, 2 or 1 for the columns left
+ * over at the end of a row. Only the first n lanes are loaded and stored; the
+ * others are zero when loaded, and whatever is made of them is not looked at.
+ * So a formula is written once for all.
  */
 #ifndef CENTERLOSS_LANES_H
 #define CENTERLOSS_LANES_H
@@ -63,11 +64,17 @@ typedef struct {
     d_part part[PARTS];
 } d8;
 
-/* How many parts n lanes take. */
+/* How many parts n lanes take, and how many of them they fill. */
 CL_INLINE int
 parts(int n)
 {
-    return n == LANES ? PARTS : 1;
+    return (n + PART_LANES - 1) / PART_LANES;
+}
+
+CL_INLINE int
+full_parts(int n)
+{
+    return n / PART_LANES;
 }
 
 CL_INLINE d8
@@ -82,11 +89,9 @@ CL_INLINE d8
 d8_load(const double *p, int n)
 {
     d8 v = d8_zero();
-    if (n == LANES) {
-        memcpy(&v, p, sizeof(v));
-    }
-    else {
-        PART_LANE(v.part[0], 0) = *p;
+    memcpy(&v, p, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int k = full_parts(n) * PART_LANES; k < n; k++) {
+        PART_LANE(v.part[k / PART_LANES], k % PART_LANES) = p[k];
     }
     return v;
 }
@@ -94,11 +99,9 @@ d8_load(const double *p, int n)
 CL_INLINE void
 d8_store(double *p, d8 v, int n)
 {
-    if (n == LANES) {
-        memcpy(p, &v, sizeof(v));
-    }
-    else {
-        *p = PART_LANE(v.part[0], 0);
+    memcpy(p, &v, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int k = full_parts(n) * PART_LANES; k < n; k++) {
+        p[k] = PART_LANE(v.part[k / PART_LANES], k % PART_LANES);
     }
 }
 
@@ -138,23 +141,21 @@ d8_scale(d8 a, double b, int n)
     return a;
 }
 
-CL_INLINE double
-d8_lane(d8 v, int k)
-{
-    return PART_LANE(v.part[k / PART_LANES], k % PART_LANES);
-}
-
 /* All lanes added up, halving: ((0+4)+(2+6)) + ((1+5)+(3+7)). */
 CL_INLINE double
 d8_total(d8 v)
 {
-    double even = (d8_lane(v, 0) + d8_lane(v, 4)) + (d8_lane(v, 2) + d8_lane(v, 6));
-    double odd = (d8_lane(v, 1) + d8_lane(v, 5)) + (d8_lane(v, 3) + d8_lane(v, 7));
-    return even + odd;
+    double lane[LANES], four[4], two[2];
+    memcpy(lane, &v, sizeof(v));
+    for (int k = 0; k < 4; k++) {
+        four[k] = lane[k] + lane[k + 4];
+    }
+    for (int k = 0; k < 2; k++) {
+        two[k] = four[k] + four[k + 2];
+    }
+    return two[0] + two[1];
 }
 
-/* Store past the cache: worth it for results too large to stay in it. Both
- * addresses and the size are multiples of STREAM_BYTES, where that is not 0. */
 CL_INLINE void
 stream_store(void *to, const void *from, size_t size)
 {
@@ -197,11 +198,9 @@ CL_INLINE f8
 f8_load(const float *p, int n)
 {
     f8 v = f8_zero();
-    if (n == LANES) {
-        memcpy(&v, p, sizeof(v));
-    }
-    else {
-        PART_LANE(v.part[0], 0) = *p;
+    memcpy(&v, p, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int k = full_parts(n) * PART_LANES; k < n; k++) {
+        PART_LANE(v.part[k / PART_LANES], k % PART_LANES) = p[k];
     }
     return v;
 }
@@ -209,11 +208,9 @@ f8_load(const float *p, int n)
 CL_INLINE void
 f8_store(float *p, f8 v, int n)
 {
-    if (n == LANES) {
-        memcpy(p, &v, sizeof(v));
-    }
-    else {
-        *p = PART_LANE(v.part[0], 0);
+    memcpy(p, &v, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int k = full_parts(n) * PART_LANES; k < n; k++) {
+        p[k] = PART_LANE(v.part[k / PART_LANES], k % PART_LANES);
     }
 }
 

@@ -155,8 +155,9 @@ run_loss_job(const cl_call *call, int threads, const cl_result *result)
     const bool moves = call->signature->moves;
     cl_plan plan;
     cl_status status;
-    Py_BEGIN_ALLOW_THREADS status = cl_plan_make(
-        &plan, &call->batch, moves ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
+    Py_BEGIN_ALLOW_THREADS
+    status = cl_plan_make(&plan, &call->batch,
+                          moves ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
     if (status == CL_OK && moves) {
         cl_step(&call->batch, &plan, &call->objective, &call->rate, result);
     }
@@ -164,7 +165,8 @@ run_loss_job(const cl_call *call, int threads, const cl_result *result)
         cl_value_and_grad(&call->batch, &plan, &call->objective, result);
     }
     cl_plan_free(&plan);
-    Py_END_ALLOW_THREADS return planned(call, &plan, status);
+    Py_END_ALLOW_THREADS
+    return planned(call, &plan, status);
 }
 
 static PyObject *
@@ -228,9 +230,10 @@ static bool
 plan_groups_only(const cl_call *call, cl_plan *plan, int threads)
 {
     cl_status status;
-    Py_BEGIN_ALLOW_THREADS status =
-        cl_plan_make(plan, &call->batch, CL_GROUPS, threads);
-    Py_END_ALLOW_THREADS return planned(call, plan, status);
+    Py_BEGIN_ALLOW_THREADS
+    status = cl_plan_make(plan, &call->batch, CL_GROUPS, threads);
+    Py_END_ALLOW_THREADS
+    return planned(call, plan, status);
 }
 
 /* Each of the three: what to make once the plan stands, and what to run. */
@@ -258,7 +261,8 @@ update_centers_job(const cl_call *call, const cl_plan *plan)
 {
     PyObject *updated = PyLong_FromLongLong(plan->classes);
     if (updated != NULL) {
-        Py_BEGIN_ALLOW_THREADS cl_update_centers(&call->batch, plan, &call->rate);
+        Py_BEGIN_ALLOW_THREADS
+        cl_update_centers(&call->batch, plan, &call->rate);
         Py_END_ALLOW_THREADS
     }
     return updated;
@@ -271,9 +275,9 @@ center_delta_job(const cl_call *call, const cl_plan *plan)
                                 ? (PyArrayObject *)Py_NewRef((PyObject *)call->out)
                                 : cl_new_class_rows(call, call->batch.K);
     if (deltas != NULL) {
-        Py_BEGIN_ALLOW_THREADS cl_center_delta(&call->batch, plan, call->rate.normalize,
-                                               PyArray_BYTES(deltas),
-                                               PyArray_STRIDE(deltas, 0));
+        Py_BEGIN_ALLOW_THREADS
+        cl_center_delta(&call->batch, plan, call->rate.normalize, PyArray_BYTES(deltas),
+                        PyArray_STRIDE(deltas, 0));
         Py_END_ALLOW_THREADS
     }
     return (PyObject *)deltas;
@@ -290,9 +294,11 @@ class_sums_job(const cl_call *call, const cl_plan *plan)
         (PyArrayObject *)PyArray_SimpleNew(1, &classes_shape, NPY_FLOAT64);
     PyObject *returned = NULL;
     if (classes != NULL && sums != NULL && counts != NULL) {
-        Py_BEGIN_ALLOW_THREADS cl_class_sums(&call->batch, plan, PyArray_DATA(classes),
-                                             PyArray_DATA(sums), PyArray_DATA(counts));
-        Py_END_ALLOW_THREADS returned = PyTuple_Pack(3, classes, sums, counts);
+        Py_BEGIN_ALLOW_THREADS
+        cl_class_sums(&call->batch, plan, PyArray_DATA(classes), PyArray_DATA(sums),
+                      PyArray_DATA(counts));
+        Py_END_ALLOW_THREADS
+        returned = PyTuple_Pack(3, classes, sums, counts);
     }
     Py_XDECREF((PyObject *)classes);
     Py_XDECREF((PyObject *)sums);

@@ -1,17 +1,11 @@
 """Shapes and memory that hypothesis thinks of, against plain memory and exact sums."""
 
 import numpy as np
-from batches import bits
+from batches import DTYPES, bits
 from hypothesis import given
 from hypothesis import strategies as st
 from oracle import BFLOAT16, Exact, ulp, worst_ulps
 
-FLOATS = [
-    (np.dtype(np.float32), np.dtype(np.float32)),
-    (np.dtype(np.float64), np.dtype(np.float64)),
-    (np.dtype(np.float16), np.dtype(np.float32)),
-    (BFLOAT16, np.dtype(np.float32)),
-]
 INTEGERS = [np.dtype(code) for code in "bBhHiIlLqQ"]
 
 
@@ -54,7 +48,7 @@ def in_memory(draw, array, *, contiguous_rows=False):
 @st.composite
 def batches(draw):
     """Features of up to four axes, labels, centers and weights, all plain memory."""
-    dtype, centers_dtype = draw(st.sampled_from(FLOATS))
+    dtype, centers_dtype = draw(st.sampled_from(DTYPES))
     rows = draw(st.integers(0, 40))
     shape = (rows, *draw(st.lists(st.integers(0, 9), max_size=3)))
     classes = draw(st.integers(1, 12))
@@ -92,6 +86,7 @@ def test_layout_changes_no_bit(cl, data, plain):
     assert np.array_equal(y, labels)
 
 
+# 450 ulp of float64 are 1e-13 relative at the most.
 @given(batches(), st.sampled_from(["none", "sum", "mean"]))
 def test_any_shape_is_exact(cl, arguments, reduction):
     features, labels, centers, weights = arguments
@@ -100,14 +95,12 @@ def test_any_shape_is_exact(cl, arguments, reduction):
     options = {"sample_weight": weights, "reduction": reduction}
     value, gradient = cl.step(features, labels, moved, **options)
 
-    dtype = centers.dtype
-    value = np.asarray(value, dtype)
-    assert worst_ulps(value, exact.loss(reduction), dtype) <= (
-        4 if dtype == "f4" else 99
-    )
+    ulps = {"float32": (4, 2, 1), "float64": (450, 450, 450)}[centers.dtype.name]
+    value = np.asarray(value, centers.dtype)
+    assert worst_ulps(value, exact.loss(reduction), centers.dtype) <= ulps[0]
     expected = exact.gradient(reduction).reshape(features.shape)
-    assert worst_ulps(gradient, expected, features.dtype) <= 2
+    assert worst_ulps(gradient, expected, features.dtype) <= ulps[1]
     expected = exact.moved(0.5)
-    error = np.abs(moved - expected)
-    largest = ulp(exact.operands(expected, differences=False), dtype)
-    assert (error / largest).max(initial=0) <= 1
+    operands = exact.operands(expected, differences=False)
+    error = np.abs(moved - expected) / ulp(operands, centers.dtype)
+    assert error.max(initial=0) <= ulps[2]

@@ -2,24 +2,15 @@
 
 import numpy as np
 import pytest
-from batches import batch, bits
+from batches import DTYPES, batch, bits, dtypes
 from layouts import IN_PLACE, READ, on_a_cache_line, one_element_on, with_gaps
 from oracle import BFLOAT16
 
-DTYPES = [
-    (np.dtype(np.float32), np.dtype(np.float32)),
-    (np.dtype(np.float64), np.dtype(np.float64)),
-    (np.dtype(np.float16), np.dtype(np.float32)),
-    (BFLOAT16, np.dtype(np.float32)),
-]
 # Rows, values per row, classes.
 SHAPES = [(1, 1, 1), (7, 3, 2), (64, 17, 5), (130, 129, 40), (2500, 33, 2)]
 LARGE = (20_000, 128, 1000)  # a gradient that may not fit into the cache
 REDUCTIONS = ["none", "sum", "mean"]
 
-dtypes = pytest.mark.parametrize(
-    ("dtype", "centers_dtype"), DTYPES, ids=[dtype.name for dtype, _ in DTYPES]
-)
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 

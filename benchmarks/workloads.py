@@ -1,0 +1,65 @@
+"""The batches that are timed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+COLD_BYTES = 128 << 20  # more than the caches of a processor hold
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Shapes: `rows` x `dim` features, `classes` x `dim` centers, all float32.
+
+    With `cold`, every step has other labels, as many sets of them as it takes for
+    the centers to leave the caches before they are needed again. `halves` are the
+    two-byte features that centerloss takes besides.
+    """
+
+    rows: int
+    dim: int
+    classes: int
+    cold: bool = False
+    halves: tuple[str, ...] = ()
+
+
+@dataclass
+class Batch:
+    """Arrays of one workload, shared by all that are timed on it."""
+
+    features: NDArray[Any]
+    label_sets: list[NDArray[np.int64]]
+    centers: NDArray[np.float32]
+
+    @property
+    def touched(self) -> int:
+        """Number of classes that a step moves, on average."""
+        return round(np.mean([len(np.unique(labels)) for labels in self.label_sets]))
+
+
+WORKLOADS = {
+    "toy": Workload(128, 2, 10),
+    "reid": Workload(64, 2048, 751),
+    "face": Workload(256, 512, 10_575),
+    "face4k": Workload(4096, 512, 10_575),
+    "many": Workload(4096, 512, 300_000, cold=True),
+    "long": Workload(65_536, 128, 1000, halves=("float16", "bfloat16")),
+    "one class": Workload(262_144, 128, 1),
+}
+
+# Time against the number of classes.
+CLASSES = {K: Workload(4096, 64, K, cold=True) for K in 10 ** np.arange(1, 8)}
+
+
+def make_batch(workload: Workload, rng: np.random.Generator) -> Batch:
+    """Draw features, labels and centers; centers repeat from the 65537th class on."""
+    rows, dim, classes = workload.rows, workload.dim, workload.classes
+    sets = -(-COLD_BYTES // (rows * dim * 4)) if workload.cold else 1
+    some_centers = rng.standard_normal((min(classes, 1 << 16), dim), dtype=np.float32)
+    return Batch(
+        features=rng.standard_normal((rows, dim), dtype=np.float32),
+        label_sets=[rng.integers(0, classes, rows) for _ in range(sets)],
+        centers=np.resize(some_centers, (classes, dim)),
+    )

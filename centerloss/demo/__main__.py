@@ -1,0 +1,193 @@
+"""Train on images under several loss weights, side by side, and show the outcome."""
+
+import argparse
+import contextlib
+import dataclasses
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from . import (
+    DataError,
+    Divergence,
+    Settings,
+    Split,
+    evaluate,
+    load_digits_split,
+    load_idx,
+    train,
+)
+
+# What 60 000 images need to come as far as the digits do in theirs.
+EPOCHS_OF_FILES = 8
+
+
+class _Parser(argparse.ArgumentParser):
+    """One whose errors take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    try:
+        from tqdm import tqdm
+
+        from . import report
+
+        split = _load(options)
+    except ModuleNotFoundError as error:
+        parser.error(f"needs {error.name}: pip install 'centerloss[demo]'")
+    except DataError as error:
+        parser.error(str(error))
+    settings = _settings(options)
+    steps = settings.epochs * settings.steps_per_epoch(len(split.train_images))
+    print(
+        f"{len(split.train_images)} images to train and {len(split.test_images)} to "
+        f"test, {len(split.classes)} classes, {settings.epochs} epochs",
+        flush=True,
+    )
+    try:
+        with tqdm(total=steps, unit="step", disable=None) as bar:
+            runs = train(split, settings, lambda _: bar.update())
+        results = [evaluate(run, split) for run in runs]
+        print(report.table(results))
+        report.picture(runs, results, split).savefig(options.out, format="png")
+        if options.json is not None:
+            options.json.write_text(report.to_json(results))
+    except (Divergence, MemoryError, OSError) as error:
+        print(f"{parser.prog}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _load(options: argparse.Namespace) -> Split:
+    split = load_idx(options.data) if options.data else load_digits_split(options.seed)
+    return split.standardized()
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    names = {field.name for field in dataclasses.fields(Settings)}
+    given = {name: value for name, value in vars(options).items() if name in names}
+    given["epochs"] = options.epochs or (
+        EPOCHS_OF_FILES if options.data else Settings.epochs
+    )
+    return Settings(**given)
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m centerloss.demo", description=__doc__, allow_abbrev=False
+    )
+    add, default = parser.add_argument, Settings()
+    count = _checked(int, "a whole number above 0", lambda n: n > 0)
+    add(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="folder of images in MNIST's format (default: scikit-learn's digits)",
+    )
+    add(
+        "--epochs",
+        metavar="N",
+        type=count,
+        help="how often to see every image "
+        f"(default: {default.epochs}, or {EPOCHS_OF_FILES} with --data)",
+    )
+    add(
+        "--batch-size",
+        metavar="N",
+        type=count,
+        default=default.batch_size,
+        help="images in a step (default: %(default)s)",
+    )
+    add(
+        "--learning-rate",
+        metavar="R",
+        type=_checked(float, "a number above 0", lambda r: 0 < r < math.inf),
+        default=default.learning_rate,
+        help="of the first step, falling from there (default: %(default)s)",
+    )
+    add(
+        "--feat-dim",
+        metavar="D",
+        type=_checked(int, "a whole number from 2", lambda n: n >= 2),
+        default=default.feat_dim,
+        help="values of a feature row (default: %(default)s)",
+    )
+    add(
+        "--loss-weight",
+        metavar="W",
+        dest="loss_weights",
+        nargs="+",
+        type=_checked(float, "a number from 0", lambda w: 0 <= w < math.inf),
+        default=default.loss_weights,
+        help="factors of the center loss, one run for each "
+        f"(default: {' '.join(f'{w:g}' for w in default.loss_weights)})",
+    )
+    add(
+        "--alpha",
+        metavar="A",
+        type=_checked(float, "a number from 0 to 1", lambda a: 0 <= a <= 1),
+        default=default.alpha,
+        help="rate of the centers (default: %(default)s)",
+    )
+    add(
+        "--seed",
+        metavar="N",
+        type=_checked(int, "a whole number of 32 bits", lambda n: 0 <= n < 2**32),
+        default=default.seed,
+        help="the same seed, the same numbers (default: %(default)s)",
+    )
+    add(
+        "--out",
+        metavar="PNG",
+        type=_writable,
+        default="demo.png",
+        help="where the picture goes (default: %(default)s)",
+    )
+    add(
+        "--json",
+        metavar="PATH",
+        type=_writable,
+        help="where the numbers go as JSON (default: nowhere)",
+    )
+    return parser
+
+
+def _checked(
+    convert: Callable[[str], float], wanted: str, holds: Callable[[float], bool]
+) -> Callable[[str], float]:
+    """Return a converter that refuses numbers for which something does not hold."""
+
+    def checked(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            value = convert(text)
+            if holds(value):
+                return value
+        raise argparse.ArgumentTypeError(f"expected {wanted}, not {text!r}")
+
+    return checked
+
+
+def _writable(text: str) -> Path:
+    """Return a path that can be written to, leaving behind no file that was not."""
+    path = Path(text)
+    existed = path.exists()
+    try:
+        path.open("ab").close()
+        if not existed:
+            path.unlink()
+    except OSError as error:
+        reason = f"cannot write {text}: {error.strerror}"
+        raise argparse.ArgumentTypeError(reason) from None
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""What the functions take: shapes, classes, lists, other arrays, NaN, infinity."""
+
+import math
+
+import numpy as np
+import pytest
+from batches import CALLS, batch, bits, dtypes, whole_numbers
+
+every_call = pytest.mark.parametrize("name", CALLS)
+
+
+# --- shapes and what takes the place of an array ------------------------------------
+
+
+def test_features_of_one_axis_are_rows_of_one_value(cl):
+    x, y = np.array([1, 2, 4], np.float32), [0, 1, 1]
+    c = np.array([[0], [1]], np.float32)
+    assert cl.loss(x, y, c, reduction="none").tolist() == [0.5, 0.5, 4.5]
+    assert cl.gradient(x, y, c, reduction="sum").tolist() == [1, 1, 3]
+    out = np.zeros(3, np.float32)
+    assert cl.step(x, y, c, alpha=1.5, out=out)[1] is out
+    assert c.tolist() == [[0.75], [3]]
+
+
+def test_images(cl):
+    """Features (B, C, H, W), as a convolution has them."""
+    x, y, c = batch((6, 3, 4, 5), 4)
+    flat = x.reshape(6, 60)
+    out = np.zeros_like(x)
+    expected_centers = c.copy()
+    expected = cl.step(flat, y, expected_centers)
+    value, gradient = cl.step(x, y, c, out=out)
+    assert gradient is out
+    assert bits((value, out.reshape(6, 60))) == bits(expected)
+    assert bits(c) == bits(expected_centers)
+
+
+def test_one_class_for_the_whole_batch(cl):
+    x, _, c = whole_numbers(1000, 3, 5)
+    y = np.full(1000, 4)
+    classes, sums, counts = cl.class_sums(x, y, c)
+    assert (classes.tolist(), counts.tolist()) == ([4], [1000])
+    assert np.array_equal(sums[0], (x - c[4]).sum(axis=0))
+    assert cl.loss(x, y, c) == 0.5 * ((x - c[4]) ** 2).sum() / 1000
+    before = c.copy()
+    assert cl.update_centers(x, y, c, alpha=1, normalize=False) == 1
+    assert np.array_equal(c[4], before[4] + sums[0])
+    assert np.array_equal(c[:4], before[:4])
+
+
+def test_every_row_a_class_of_its_own(cl):
+    x, _, c = whole_numbers(500, 3, 500)
+    y = np.random.default_rng(0).permutation(500)
+    classes, sums, counts = cl.class_sums(x, y, c)
+    assert classes.tolist() == list(range(500))
+    assert counts.tolist() == [1] * 500
+    expected = np.zeros_like(c)
+    expected[y] = x - c[y]
+    assert np.array_equal(sums, expected)
+    assert cl.update_centers(x, y, c, alpha=2) == 500
+    assert np.array_equal(c[y], x)
+
+
+@pytest.mark.parametrize("classes", [256, 65_536, 1_000_000])
+def test_classes_are_ascending_and_few_of_many(cl, classes):
+    rng = np.random.default_rng(classes)
+    y = rng.integers(0, classes, 300)
+    y[:3] = [classes - 1, 0, classes - 1]
+    x = np.ones((300, 2), np.float32)
+    c = np.zeros((classes, 2), np.float32)
+    present, count = np.unique(y, return_counts=True)
+    found, sums, counts = cl.class_sums(x, y, c)
+    assert np.array_equal(found, present)
+    assert np.array_equal(counts, count)
+    assert np.array_equal(sums, np.stack([count, count], axis=1))
+    assert cl.update_centers(x, y, c, normalize=False, alpha=1) == len(present)
+    assert np.array_equal(np.flatnonzero(c[:, 0]), present)
+    assert np.array_equal(c[present], sums)
+
+
+@every_call
+def test_lists(cl, name):
+    function = getattr(cl, name)
+    x, y, w = [[1, 0], [3, 4.5], [0, 4]], [0, 2, 2], [1, 2.5, 0]
+    for dtype in (np.float32, np.float64):
+        c = np.array([[2, 2], [9, 9], [0, 0]], dtype)
+        expected = function(
+            np.array(x, dtype), np.array(y), c.copy(), sample_weight=np.array(w)
+        )
+        result = function(x, y, c.copy(), sample_weight=w)
+        assert bits(result) == bits(expected)
+        rows = tuple(tuple(row) for row in x)
+        result = function(rows, tuple(y), c.copy(), sample_weight=tuple(w))
+        assert bits(result) == bits(expected)
+
+
+class Tensor:
+    """What another library's array looks like from here."""
+
+    def __init__(self, array):
+        self.array = array
+        self.dtype = f"library.{array.dtype}"
+
+    def __array__(self, dtype=None, copy=None):
+        return self.array
+
+
+@every_call
+def test_arrays_of_other_libraries(cl, name):
+    x, y, c = batch((5, 3), 2)
+    w = np.ones(5)
+    function = getattr(cl, name)
+    expected = bits(function(x, y, c.copy(), sample_weight=w))
+    result = function(Tensor(x), Tensor(y), c.copy(), sample_weight=Tensor(w))
+    assert bits(result) == expected
+    with pytest.raises(TypeError, match=r"^features has dtype int64, but centers has"):
+        function(Tensor(y), Tensor(y), c)
+    with pytest.raises(TypeError, match=r"^labels has dtype float32, expected"):
+        function(Tensor(x), Tensor(x), c)
+
+
+def test_memory_mapped_features_and_centers(cl, tmp_path):
+    x, y, c = batch((50, 3), 7)
+    for name, array in (("x", x), ("y", y), ("c", c)):
+        np.save(tmp_path / f"{name}.npy", array)
+    features = np.load(tmp_path / "x.npy", mmap_mode="r")
+    labels = np.load(tmp_path / "y.npy", mmap_mode="r")
+    centers = np.load(tmp_path / "c.npy", mmap_mode="r+")
+    assert bits(cl.step(features, labels, centers)) == bits(cl.step(x, y, c))
+    centers.flush()
+    assert bits(np.load(tmp_path / "c.npy")) == bits(c)
+
+
+# --- NaN and infinity ---------------------------------------------------------------
+
+
+@dtypes
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("column", [0, 7, 16, 39])
+def test_bad_values_stay_in_their_row_and_class(cl, dtype, centers_dtype, bad, column):
+    x, y, c = batch((64, 40), 5, dtype=dtype, centers_dtype=centers_dtype)
+    w = np.linspace(0.5, 1, 64)
+    options = {"reduction": "none", "sample_weight": w}
+    expected_centers = c.copy()
+    expected_rows, expected = cl.step(x, y, expected_centers, **options)
+    row = 20
+    x[row, column] = bad
+    moved = c.copy()
+    rows, gradient = cl.step(x, y, moved, **options)
+
+    others = np.arange(64) != row
+    assert bits(rows[others]) == bits(expected_rows[others])
+    assert bits(gradient[others]) == bits(expected[others])
+    assert same(rows[row], abs(bad))
+    assert same(gradient[row, column], bad)
+    columns = np.arange(40) != column
+    assert bits(gradient[row, columns]) == bits(expected[row, columns])
+    assert same(cl.loss(x, y, c), abs(bad))
+
+    others = np.arange(5) != y[row]
+    assert bits(moved[others]) == bits(expected_centers[others])
+    assert same(moved[y[row], column], bad)
+    assert bits(moved[y[row], columns]) == bits(expected_centers[y[row], columns])
+    delta = cl.center_delta(x, y, c)
+    assert same(delta[y[row], column], -bad)
+    assert np.isfinite(delta).sum() == delta.size - 1
+    sums = cl.class_sums(x, y, c)[1]
+    assert same(sums[y[row], column], bad)
+    assert np.isfinite(sums).sum() == sums.size - 1
+
+
+def same(value, expected):
+    """Equal, where NaN equals NaN."""
+    return np.array_equal(float(value), float(expected), equal_nan=True)
+
+
+def test_bad_centers_stay_in_their_class(cl):
+    x, y, c = batch((64, 40), 5)
+    expected = cl.loss(x, y, c, reduction="none")
+    c[3, 11] = np.nan
+    rows = cl.loss(x, y, c, reduction="none")
+    assert np.array_equal(np.isnan(rows), y == 3)
+    assert bits(rows[y != 3]) == bits(expected[y != 3])
+    cl.update_centers(x, y, c)
+    assert np.argwhere(np.isnan(c)).tolist() == [[3, 11]]
+
+
+def test_infinity_less_infinity(cl):
+    x, c = np.full((2, 3), np.inf, np.float32), np.full((1, 3), np.inf, np.float32)
+    assert math.isnan(cl.loss(x, [0, 0], c))
+    assert np.isnan(cl.gradient(x, [0, 0], c)).all()
+
+
+def test_overflow_is_infinity(cl):
+    """Of float32 where the result has that dtype, and of float64 in the others."""
+    x, c = np.full((2, 1), 1e38, np.float32), np.full((1, 1), -1e38, np.float32)
+    assert cl.loss(x, [0, 0], c, reduction="none").tolist() == [math.inf] * 2
+    assert cl.loss(x, [0, 0], c) == pytest.approx(2e76, rel=1e-6)
+    assert np.isinf(cl.gradient(x, [0, 0], c, reduction="sum", loss_weight=1e10)).all()
+    assert np.isinf(cl.gradient(x, [0, 0], c, reduction="sum", loss_weight=1e300)).all()
+    x = np.full((1, 1), 60000, np.float16)
+    gradient = cl.gradient(x, [0], np.zeros((1, 1), np.float32), loss_weight=2)
+    assert gradient.tolist() == [[math.inf]]
