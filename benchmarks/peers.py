@@ -43,7 +43,7 @@ class Peer:
         """Let the library use so many threads, if it has any."""
 
 
-class CenterLoss(Peer):
+class Ours(Peer):
     """What all this is about."""
 
     name = "centerloss"
@@ -110,7 +110,7 @@ class ReduceAt(Peer):
 
 def available() -> dict[str, type[Peer]]:
     """All peers whose library is installed, by name, centerloss first."""
-    peers: list[type[Peer]] = [CenterLoss, AddAt, ReduceAt]
+    peers: list[type[Peer]] = [Ours, AddAt, ReduceAt]
     if find_spec("numba"):
         from .peers_numba import Loop
 

@@ -36,7 +36,7 @@ class _Torch(Peer):
 
 
 class Dense(_Torch):
-    """As the common copies: a delta for every class, zero for those not in the batch."""
+    """As the common copies: a delta for every class, in the batch or not."""
 
     name = "PyTorch dense"
 

@@ -17,7 +17,7 @@ from .imports import measure_import
 from .machine import describe
 from .measure import Contestant, measure
 from .memory import measure_memory
-from .peers import ALPHA, CenterLoss, Peer
+from .peers import ALPHA, Ours, Peer
 from .workloads import CLASSES, WORKLOADS, Batch, Workload, make_batch
 
 FLOOR = "copy"
@@ -41,6 +41,7 @@ def run(settings: Settings) -> dict[str, Any]:
     results: dict[str, Any] = {
         "machine": describe(),
         "threads": list(settings.threads),
+        "peers": list(settings.peers),
         "workloads": {},
         "classes": {},
         "memory": [],
@@ -67,7 +68,7 @@ def _run_section(
         results["classes"] = _time_classes(settings, rng)
     elif section == "memory":
         most = settings.most_classes
-        results["memory"] = measure_memory([min(10**4, most), most])
+        results["memory"] = measure_memory(sorted({min(10**4, most), most}))
     elif section == "import":
         results["import"] = measure_import(settings.imports)
     else:
@@ -93,7 +94,7 @@ def _time_classes(settings: Settings, rng: np.random.Generator) -> dict[str, Any
     workloads = {
         K: workload
         for K, workload in CLASSES.items()
-        if K <= settings.most_classes and _fits(workload)
+        if workload.classes <= settings.most_classes and _fits(workload)
     }
     batches = {K: make_batch(workload, rng) for K, workload in workloads.items()}
     groups = {K: _contestants(batch, settings, [1]) for K, batch in batches.items()}
@@ -152,8 +153,8 @@ def _half_contestants(
         ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
     )
     half = Batch(features, batch.label_sets, batch.centers)
-    name = f"{CenterLoss.name} {dtype}"
-    peer = CenterLoss(half)
+    name = f"{Ours.name} {dtype}"
+    peer = Ours(half)
     return [_floor(half, dtype)] + [
         Contestant(name, n, Timer(peer.step), partial(peer.set_threads, n))
         for n in threads
@@ -174,5 +175,8 @@ def _whole_calls(batch: Batch) -> list[Contestant]:
     prepare = partial(centerloss.set_num_threads, 1)
     return [
         Contestant(call, 1, Timer(call, globals=names), prepare)
-        for call in ("step(features, labels, centers)", "loss_fn.step(features, labels)")
+        for call in (
+            "step(features, labels, centers)",
+            "loss_fn.step(features, labels)",
+        )
     ]

@@ -50,7 +50,7 @@ WORKLOADS = {
 }
 
 # Time against the number of classes.
-CLASSES = {K: Workload(4096, 64, K, cold=True) for K in 10 ** np.arange(1, 8)}
+CLASSES = {10**n: Workload(4096, 64, 10**n, cold=True) for n in range(1, 8)}
 
 
 def make_batch(workload: Workload, rng: np.random.Generator) -> Batch:

@@ -115,8 +115,8 @@ def _delta(
 def _moved(batch: Batch, d: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
     """The classes present and c_j - alpha Delta c_j of each, rounded once."""
     classes, delta = _delta(batch, d)
-    old = batch.c[classes].astype(np.float64)
-    return classes, (old - batch.alpha * delta).astype(batch.c.dtype)
+    moved = batch.c[classes] - batch.alpha * delta
+    return classes, moved.astype(batch.c.dtype)
 
 
 def _deliver(result: Array, out: Array | None) -> Array:

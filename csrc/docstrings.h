@@ -6,7 +6,7 @@
 #ifndef CENTERLOSS_DOCSTRINGS_H
 #define CENTERLOSS_DOCSTRINGS_H
 
-/* clang-format off: the lines are the text's own. */
+/* clang-format off */
 
 static const char loss_doc[] =
     "loss($module, features, labels, centers, *, reduction='mean', loss_weight=1.0, "

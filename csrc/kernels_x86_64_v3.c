@@ -4,13 +4,13 @@
 #ifdef CL_HAS_X86_64_LEVELS
 #include <immintrin.h>
 #include <string.h>
+/* clang-format off */
 #if defined(__clang__)
-#pragma clang attribute push(                                      \
-    __attribute__((target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe"))), \
-    apply_to = function)
+#pragma clang attribute push(__attribute__((target("sse4.2,popcnt,avx2,bmi,bmi2,f16c,fma,lzcnt,movbe"))), apply_to = function)
 #else
-#pragma GCC target("avx2,bmi,bmi2,f16c,fma,lzcnt,movbe")
+#pragma GCC target("sse4.2,popcnt,avx2,bmi,bmi2,f16c,fma,lzcnt,movbe")
 #endif
+/* clang-format on */
 #define VECTOR_BYTES 32
 #define ISA_KERNELS cl_kernels_x86_64_v3
 #include "kernels_for_isa.h"

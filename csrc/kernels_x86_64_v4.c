@@ -4,15 +4,15 @@
 #ifdef CL_HAS_X86_64_LEVELS
 #include <immintrin.h>
 #include <string.h>
+/* clang-format off */
 #if defined(__clang__)
-#pragma clang attribute push(                                                                \
-    __attribute__((target(                                                                   \
-        "avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,avx512f,avx512bw,avx512cd,avx512dq,avx512vl"))), \
-    apply_to = function)
+#pragma clang attribute push(__attribute__((target("sse4.2,popcnt,avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,avx512f,avx512bw,avx512cd,avx512dq,avx512vl"))), apply_to = function)
 #else
-#pragma GCC target( \
-    "avx2,bmi,bmi2,f16c,fma,lzcnt,movbe,avx512f,avx512bw,avx512cd,avx512dq,avx512vl")
+#pragma GCC target("sse4.2,popcnt,avx2,bmi,bmi2,f16c,fma,lzcnt,movbe")
+#pragma GCC target("avx512f,avx512bw,avx512cd,avx512dq,avx512vl")
+#pragma GCC target("prefer-vector-width=512")
 #endif
+/* clang-format on */
 #define VECTOR_BYTES 64
 #define ISA_KERNELS cl_kernels_x86_64_v4
 #include "kernels_for_isa.h"

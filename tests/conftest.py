@@ -1,4 +1,4 @@
-"""One fixture for two implementations: every test that takes `cl` runs on both."""
+"""Fixtures. Every test that takes `cl` runs on both implementations."""
 
 import importlib
 

@@ -88,6 +88,15 @@ def test_out_has_the_dtype_of_what_it_holds(cl, name, expected):
     assert str(raised.value) == f"out has dtype float64, expected {expected}"
 
 
+def test_two_rows_are_enough_to_overlap(cl):
+    x = np.ones((2, D), np.float32)
+    rows = np.lib.stride_tricks.as_strided(np.ones(2 * D, np.float32), (2, D), (0, 4))
+    with pytest.raises(ValueError, match=r"^centers overlaps itself$"):
+        cl.update_centers(x, [0, 1], rows)
+    with pytest.raises(ValueError, match=r"^out overlaps itself$"):
+        cl.gradient(x, [0, 1], x.copy(), out=rows)
+
+
 def test_a_view_of_one_row_may_have_any_row_stride(cl):
     """Rows can only lie on each other if there are two."""
     c = np.lib.stride_tricks.as_strided(np.ones(D, np.float32), (1, D), (0, 4))

@@ -117,6 +117,7 @@ def test_gradient_of_a_subclass_is_a_plain_array(cl):
     x, c = x.view(np.recarray), c.view(np.recarray)
     assert type(cl.gradient(x, y, c)) is np.ndarray
     assert type(cl.center_delta(x, y, c)) is np.ndarray
+    assert all(type(part) is np.ndarray for part in cl.class_sums(x, y, c))
     assert type(cl.loss(x, y, c, reduction="none")) is np.ndarray
 
 

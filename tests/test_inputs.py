@@ -1,6 +1,7 @@
 """What the functions take: shapes, classes, lists, other arrays, NaN, infinity."""
 
 import math
+from array import array
 
 import numpy as np
 import pytest
@@ -61,12 +62,13 @@ def test_every_row_a_class_of_its_own(cl):
     assert np.array_equal(c[y], x)
 
 
+@pytest.mark.parametrize("rows", [3, 20, 300])
 @pytest.mark.parametrize("classes", [256, 65_536, 1_000_000])
-def test_classes_are_ascending_and_few_of_many(cl, classes):
-    rng = np.random.default_rng(classes)
-    y = rng.integers(0, classes, 300)
+def test_classes_are_ascending_and_few_of_many(cl, rows, classes):
+    rng = np.random.default_rng([rows, classes])
+    y = rng.integers(0, classes, rows)
     y[:3] = [classes - 1, 0, classes - 1]
-    x = np.ones((300, 2), np.float32)
+    x = np.ones((rows, 2), np.float32)
     c = np.zeros((classes, 2), np.float32)
     present, count = np.unique(y, return_counts=True)
     found, sums, counts = cl.class_sums(x, y, c)
@@ -92,6 +94,21 @@ def test_lists(cl, name):
         rows = tuple(tuple(row) for row in x)
         result = function(rows, tuple(y), c.copy(), sample_weight=tuple(w))
         assert bits(result) == bits(expected)
+
+
+def test_sequences_of_every_kind(cl):
+    """Without a dtype of their own they take that of the centers."""
+    x, y, c = np.array([1.5, 2.25, 4]), np.array([0, 1, 1]), np.ones((2, 1), np.float32)
+    expected = bits(cl.gradient(x.astype(np.float32), y, c))
+    for features in (array("d", x), memoryview(x), [x[:1], x[1:2], x[2:]]):
+        gradient = cl.gradient(features, y, c)
+        assert bits(np.ravel(gradient)) == (expected[0], (3,), expected[2])
+    x = x.astype(np.float32)
+    for labels in (array("b", y), memoryview(y), list(y), (0, np.uint8(1), True)):
+        assert bits(cl.gradient(x, labels, c)) == expected
+    weighted = bits(cl.gradient(x, y, c, sample_weight=np.array([1, 0.5, 0])))
+    for weights in (array("f", [1, 0.5, 0]), [True, 0.5, np.float16(0)]):
+        assert bits(cl.gradient(x, y, c, sample_weight=weights)) == weighted
 
 
 class Tensor:
@@ -121,8 +138,8 @@ def test_arrays_of_other_libraries(cl, name):
 
 def test_memory_mapped_features_and_centers(cl, tmp_path):
     x, y, c = batch((50, 3), 7)
-    for name, array in (("x", x), ("y", y), ("c", c)):
-        np.save(tmp_path / f"{name}.npy", array)
+    for name, saved in (("x", x), ("y", y), ("c", c)):
+        np.save(tmp_path / f"{name}.npy", saved)
     features = np.load(tmp_path / "x.npy", mmap_mode="r")
     labels = np.load(tmp_path / "y.npy", mmap_mode="r")
     centers = np.load(tmp_path / "c.npy", mmap_mode="r+")
@@ -183,6 +200,15 @@ def test_bad_centers_stay_in_their_class(cl):
     assert bits(rows[y != 3]) == bits(expected[y != 3])
     cl.update_centers(x, y, c)
     assert np.argwhere(np.isnan(c)).tolist() == [[3, 11]]
+
+
+@every_call
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 3e38])
+def test_bad_values_give_no_warning(cl, name, bad):
+    """A warning would be an error here."""
+    x, c = np.full((2, 3), bad, np.float32), np.full((1, 3), -bad, np.float32)
+    getattr(cl, name)(x, [0, 0], c.copy())
+    getattr(cl, name)(x, [0, 0], -c)
 
 
 def test_infinity_less_infinity(cl):

@@ -160,7 +160,7 @@ def _dtypes():
 def _not_numbers(name):
     for value in (
         *("0.5", b"1", bytearray(b"1"), None, 1j, np.complex64(1), [0.5], object),
-        np.array([0.5, 1.0]),
+        *(np.array(1j), np.array([0.5, 1.0])),
     ):
         message = f"{name} is {value!r}, expected a number"
         yield replaced(name, value, TypeError, message, "type")

@@ -13,7 +13,6 @@ from . import (
     DataError,
     Divergence,
     Settings,
-    Split,
     evaluate,
     load_digits_split,
     load_idx,
@@ -36,39 +35,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _make_parser()
     options = parser.parse_args(arguments)
     try:
-        from tqdm import tqdm
-
-        from . import report
-
-        split = _load(options)
+        _run(options)
     except ModuleNotFoundError as error:
         parser.error(f"needs {error.name}: pip install 'centerloss[demo]'")
     except DataError as error:
         parser.error(str(error))
-    settings = _settings(options)
-    steps = settings.epochs * settings.steps_per_epoch(len(split.train_images))
-    print(
-        f"{len(split.train_images)} images to train and {len(split.test_images)} to "
-        f"test, {len(split.classes)} classes, {settings.epochs} epochs",
-        flush=True,
-    )
-    try:
-        with tqdm(total=steps, unit="step", disable=None) as bar:
-            runs = train(split, settings, lambda _: bar.update())
-        results = [evaluate(run, split) for run in runs]
-        print(report.table(results))
-        report.picture(runs, results, split).savefig(options.out, format="png")
-        if options.json is not None:
-            options.json.write_text(report.to_json(results))
     except (Divergence, MemoryError, OSError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
-def _load(options: argparse.Namespace) -> Split:
+def _run(options: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from . import report
+
     split = load_idx(options.data) if options.data else load_digits_split(options.seed)
-    return split.standardized()
+    split = split.standardized()
+    settings = _settings(options)
+    num_images = len(split.train_images)
+    print(
+        f"{num_images} images to train and {len(split.test_images)} to test, "
+        f"{len(split.classes)} classes, {settings.epochs} epochs",
+        flush=True,
+    )
+    steps = settings.epochs * settings.steps_per_epoch(num_images)
+    with tqdm(total=steps, unit="step", disable=None) as bar:
+        runs = train(split, settings, lambda _: bar.update())
+    results = [evaluate(run, split) for run in runs]
+    print(report.table(results))
+    report.picture(runs, results, split).savefig(options.out, format="png")
+    if options.json is not None:
+        options.json.write_text(report.to_json(results))
 
 
 def _settings(options: argparse.Namespace) -> Settings:

@@ -1,6 +1,7 @@
 """A small multilayer perceptron with a narrow feature layer, in NumPy."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -146,8 +147,7 @@ class _Layers(NamedTuple):
 
 
 def _shapes(widths: tuple[int, ...]) -> _Layers:
-    pairs = list(zip(widths, widths[1:], strict=False))
-    return _Layers(pairs, list(widths[1:-1]), list(widths[1:-2]))
+    return _Layers(list(pairwise(widths)), list(widths[1:-1]), list(widths[1:-2]))
 
 
 def _layers(vector: NDArray, shapes: _Layers) -> _Layers:

@@ -71,13 +71,14 @@ def picture(runs: Sequence[Run], results: Sequence[Result], split: Split) -> Fig
     Returns
     -------
     Figure
-        Eight inches wide; ``savefig`` writes it.
+        Made without pyplot; ``savefig`` writes it.
     """
     columns = len(runs) if len(runs) < 4 else 2 + (len(runs) > 4)
     rows = math.ceil(len(runs) / columns)
     legend_rows = math.ceil((len(split.classes) + 1) / 11)
-    height = rows * (8 / columns + 0.5) + 0.25 * legend_rows
-    figure = Figure(figsize=(8, height), dpi=150, layout="constrained")
+    width = 8 if columns > 1 else 6
+    height = rows * (width / columns + 0.5) + 0.25 * legend_rows
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     for unused in panels[len(runs) :]:
         unused.remove()
@@ -89,6 +90,7 @@ def picture(runs: Sequence[Run], results: Sequence[Result], split: Split) -> Fig
     if same_axes:
         together = np.concatenate([array for both in points for array in both])
         extents = [_extent(together)] * len(runs)
+    name = "feature" if runs[0].settings.feat_dim == 2 else "principal axis"
     for axes, (features, centers), (middle, half), result in zip(
         panels, points, extents, results, strict=False
     ):
@@ -102,9 +104,8 @@ def picture(runs: Sequence[Run], results: Sequence[Result], split: Split) -> Fig
         if not same_axes:
             title += f"\nmagnified {widest / half:.1f}\N{MULTIPLICATION SIGN}"
         axes.set_title(title, fontsize=10)
-    name = "feature" if runs[0].settings.feat_dim == 2 else "principal axis"
-    figure.supxlabel(f"{name} 1", fontsize=9)
-    figure.supylabel(f"{name} 2", fontsize=9)
+        axes.set_xlabel(f"{name} 1", fontsize=9)
+        axes.set_ylabel(f"{name} 2", fontsize=9)
     figure.legend(
         handles=_legend(split.classes),
         loc="outside lower center",
@@ -134,7 +135,8 @@ def _extent(points: NDArray) -> tuple[NDArray, float]:
     return (low + high) / 2, float(np.max(high - low)) * 0.53
 
 
-def _style(label: int) -> dict[str, str]:
+def style(label: int) -> dict[str, str]:
+    """Return color and marker of a class, different ones for the first 50."""
     marker = MARKERS[label // len(COLORS) % len(MARKERS)]
     return {"color": COLORS[label % len(COLORS)], "marker": marker}
 
@@ -145,12 +147,13 @@ def _draw(
     """Draw points and centers of one run."""
     size = float(np.clip(6000 / len(features), 2, 12))
     for label, center in enumerate(centers):
-        style = _style(label)
+        look = style(label)
         rows = features[labels == label]
-        axes.scatter(*rows.T, s=size, alpha=0.6, linewidths=0, **style)
-        style["marker"] = "X"
-        axes.scatter(*center, s=55, edgecolors="black", linewidths=1, zorder=3, **style)
+        axes.scatter(*rows.T, s=size, alpha=0.6, linewidths=0, **look)
+        look["marker"] = "X"
+        axes.scatter(*center, s=55, edgecolors="black", linewidths=1, zorder=3, **look)
     axes.set_aspect("equal")
+    axes.locator_params(nbins=6)
     axes.tick_params(labelsize=8)
     axes.grid(color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
@@ -158,7 +161,7 @@ def _draw(
 
 def _legend(classes: Sequence[str]) -> list[Line2D]:
     handles = [
-        Line2D([], [], linestyle="", markersize=6, label=name, **_style(label))
+        Line2D([], [], linestyle="", markersize=6, label=name, **style(label))
         for label, name in enumerate(classes)
     ]
     center = Line2D([], [], linestyle="", marker="X", markersize=8, label="center")

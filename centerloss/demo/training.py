@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,22 +180,29 @@ def train(
     >>> center.ratio < softmax.ratio
     True
     """
+    from threadpoolctl import threadpool_limits
+
     settings = settings or Settings()
     runs = [Run(split, weight, settings) for weight in settings.loss_weights]
-    rng = np.random.default_rng([settings.seed, 2])
-    num_images = len(split.train_images)
-    per_epoch = settings.steps_per_epoch(num_images)
-    steps = settings.epochs * per_epoch
-    for epoch in range(settings.epochs):
-        batches = np.array_split(rng.permutation(num_images), per_epoch)
+    batches = _batches(len(split.train_images), settings)
+    steps = settings.epochs * settings.steps_per_epoch(len(split.train_images))
+    # Products this small gain nothing from threads, and lose much on a busy machine.
+    with threadpool_limits(1, user_api="blas"):
         for i, batch in enumerate(batches):
-            done = (epoch * per_epoch + i) / steps
-            rate = settings.learning_rate * (1 + math.cos(math.pi * done)) / 2
+            rate = settings.learning_rate * (1 + math.cos(math.pi * i / steps)) / 2
             images, labels = split.train_images[batch], split.train_labels[batch]
             losses = [run.step(images, labels, rate) for run in runs]
             if on_step is not None:
                 on_step(losses)
     return runs
+
+
+def _batches(num_images: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
+    """Yield the rows of each batch, shuffled anew in each epoch."""
+    rng = np.random.default_rng([settings.seed, 2])
+    for _ in range(settings.epochs):
+        order = rng.permutation(num_images)
+        yield from np.array_split(order, settings.steps_per_epoch(num_images))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,52 @@
+"""Promise 3: work and memory go with the batch, not with the number of classes.
+
+That no time goes with it either is measured in benchmarks/.
+"""
+
+import subprocess
+import sys
+
+import pytest
+
+# 4 million classes are 1 GiB of centers. NumPy gets them as untouched zeros, which
+# are no memory until somebody reads or writes them: whoever clears, scans or copies
+# anything of that size shows up in the peak.
+SCRIPT = """
+import resource, sys
+import numpy as np
+import centerloss
+
+K, D, B = 4_000_000, 64, 1000
+centers = np.zeros((K, D), np.float32)
+features = np.ones((B, D), np.float32)
+labels = np.arange(B) % 100
+labels[-1] = K - 1
+
+def peak():
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+before = peak()
+{call}
+print(peak() - before)
+"""
+
+CALLS = {
+    "step": "centerloss.step(features, labels, centers)",
+    "update_centers": "centerloss.update_centers(features, labels, centers)",
+    "class_sums": "centerloss.class_sums(features, labels, centers)",
+    "loss": "centerloss.loss(features, labels, centers)",
+    "gradient": "centerloss.gradient(features, labels, centers)",
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_nothing_of_the_size_of_the_centers(name):
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT.format(call=CALLS[name])],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    # The rows touched lie on a few pages, each of which may be a huge one (2 MiB).
+    assert int(done.stdout) < 32 * 2**20

@@ -1,0 +1,95 @@
+"""How many threads: the setting, its default, and what it must not change."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import centerloss
+from centerloss._threads import _cgroup_quota
+
+REPORT = "import centerloss; print(centerloss.get_num_threads())"
+
+
+def reported(**variables):
+    """Run a fresh interpreter with these variables and no others about threads."""
+    names = ("CENTERLOSS_NUM_THREADS", "OMP_NUM_THREADS")
+    environment = {k: v for k, v in os.environ.items() if k not in names}
+    return subprocess.run(
+        [sys.executable, "-c", REPORT],
+        env={**environment, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variables", "threads"),
+    [
+        ({"CENTERLOSS_NUM_THREADS": "3"}, 3),
+        ({"CENTERLOSS_NUM_THREADS": "3", "OMP_NUM_THREADS": "5"}, 3),
+        ({"OMP_NUM_THREADS": "5"}, 5),
+        ({"OMP_NUM_THREADS": "4,2"}, 4),
+        ({"OMP_NUM_THREADS": "100000"}, 256),
+    ],
+)
+def test_variables(variables, threads):
+    assert int(reported(**variables).stdout) == threads
+
+
+@pytest.mark.parametrize("variables", [{}, {"OMP_NUM_THREADS": "many"}])
+def test_processors_otherwise(variables):
+    threads = int(reported(**variables).stdout)
+    assert 1 <= threads <= min(os.cpu_count(), 256)
+
+
+@pytest.mark.parametrize("value", ["0", "257", "two", "-1", "1.5"])
+def test_wrong_variable(value):
+    done = reported(CENTERLOSS_NUM_THREADS=value)
+    assert done.returncode == 1
+    message = f"ImportError: CENTERLOSS_NUM_THREADS is {value!r}, expected 1 to 256"
+    assert done.stderr.splitlines()[-1] == message
+
+
+@pytest.mark.parametrize(
+    ("files", "processors"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 1.5),
+        ({"cpu.max": "max 100000\n"}, np.inf),
+        ({"cpu/cpu.cfs_quota_us": "50000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 0.5),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, np.inf),
+        ({}, np.inf),
+    ],
+)
+def test_quota_of_a_container(tmp_path, files, processors):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert _cgroup_quota(str(tmp_path)) == processors
+
+
+def test_setting():
+    before = centerloss.get_num_threads()
+    try:
+        for n in (1, 256, np.int8(2)):
+            assert centerloss.set_num_threads(n) is None
+            assert centerloss.get_num_threads() == n
+    finally:
+        centerloss.set_num_threads(before)
+
+
+@pytest.mark.parametrize("n", [0, -1, 257, 2**70])
+def test_wrong_value(n):
+    before = centerloss.get_num_threads()
+    with pytest.raises(ValueError, match=f"^n is {n}, expected 1 to 256$"):
+        centerloss.set_num_threads(n)
+    assert centerloss.get_num_threads() == before
+
+
+@pytest.mark.parametrize("n", [1.0, "2", None])
+def test_wrong_type(n):
+    with pytest.raises(TypeError, match=f"^n is {n!r}, expected an integer$"):
+        centerloss.set_num_threads(n)
