@@ -8,7 +8,7 @@ import numpy as np
 
 SAMPLE_SECONDS = 2e-3  # of calls in one sample
 WARM_SECONDS = 10e-3  # of calls before it: own caches, other libraries' threads asleep
-SLOW_SECONDS = 0.1  # calls that are not warmed up again before each sample
+SLOW_SECONDS = 0.1  # a call this slow is not warmed up before each sample
 MOST_SAMPLES = 101
 LEAST_SAMPLES = 5
 
@@ -42,65 +42,65 @@ def measure(
 ) -> list[Timing]:
     """Time all in rounds, each round in another order, for about `budget` seconds.
 
-    Those that are slow sit out rounds, evenly, so that each has a like share of the
-    time and at least LEAST_SAMPLES samples.
+    Each has a like share of the time. Those that are slow sit out rounds, evenly, but
+    get LEAST_SAMPLES samples whatever it takes.
     """
-    seconds = [_seconds(contestant) for contestant in contestants]
-    samples: list[list[float]] = [[] for _ in contestants]
-    wanted = [_samples(budget / len(contestants), s) for s in seconds]
-    rounds = max(wanted)
+    share = budget / len(contestants)
+    runs = [_Run(contestant, share) for contestant in contestants]
+    rounds = max(run.wanted for run in runs)
     for turn in range(rounds):
-        for i in rng.permutation(len(contestants)):
-            due = (turn + 1) * wanted[i] // rounds > turn * wanted[i] // rounds
-            if due:
-                samples[i].append(_sample(contestants[i], seconds[i]))
-    return [
-        _timing(contestant, times, _calls(s))
-        for contestant, times, s in zip(contestants, samples, seconds, strict=True)
-    ]
+        for i in rng.permutation(len(runs)):
+            runs[i].take_turn(turn, rounds)
+    return [run.timing() for run in runs]
 
 
-def _seconds(contestant: Contestant) -> float:
-    """Estimate the seconds a call takes, after one that compiles and pages in."""
-    contestant.prepare()
-    contestant.timer.timeit(1)
-    calls = 1
-    while True:
-        seconds = contestant.timer.timeit(calls)
-        if seconds >= SAMPLE_SECONDS / 2:
-            return seconds / calls
-        calls *= 2
+class _Run:
+    """The samples of one contestant, planned by what its first calls take."""
 
+    def __init__(self, contestant: Contestant, share: float) -> None:
+        self.contestant = contestant
+        self.share = share
+        self.spent = 0.0
+        self.times: list[float] = []
+        seconds = self._estimate()
+        self.calls = max(1, round(SAMPLE_SECONDS / seconds))
+        self.warm_seconds = 0.0 if seconds > SLOW_SECONDS else WARM_SECONDS
+        cost = self.warm_seconds + self.calls * seconds
+        self.wanted = int(np.clip(share / cost, LEAST_SAMPLES, MOST_SAMPLES))
 
-def _calls(seconds: float) -> int:
-    return max(1, round(SAMPLE_SECONDS / seconds))
+    def _estimate(self) -> float:
+        """Return the seconds a call takes, after one that compiles and pages in."""
+        self.contestant.prepare()
+        self.contestant.timer.timeit(1)
+        calls = 1
+        while (seconds := self.contestant.timer.timeit(calls)) < SAMPLE_SECONDS / 2:
+            calls *= 2
+        return seconds / calls
 
+    def take_turn(self, turn: int, rounds: int) -> None:
+        """Take a sample, if it is this contestant's turn and its time is not up."""
+        turns = [number * self.wanted // rounds for number in (turn, turn + 1)]
+        over = self.spent > self.share and len(self.times) >= LEAST_SAMPLES
+        if turns[0] == turns[1] or over:
+            return
+        self.contestant.prepare()
+        timeit = self.contestant.timer.timeit
+        warm = 0.0
+        while warm < self.warm_seconds:
+            warm += timeit(self.calls)
+        seconds = timeit(self.calls)
+        self.times.append(seconds / self.calls)
+        self.spent += warm + seconds
 
-def _warm_calls(seconds: float) -> int:
-    return 0 if seconds > SLOW_SECONDS else max(1, round(WARM_SECONDS / seconds))
-
-
-def _samples(budget: float, seconds: float) -> int:
-    cost = seconds * (_calls(seconds) + _warm_calls(seconds))
-    return int(np.clip(budget / cost, LEAST_SAMPLES, MOST_SAMPLES))
-
-
-def _sample(contestant: Contestant, seconds: float) -> float:
-    contestant.prepare()
-    contestant.timer.timeit(_warm_calls(seconds))
-    calls = _calls(seconds)
-    return contestant.timer.timeit(calls) / calls
-
-
-def _timing(contestant: Contestant, times: list[float], calls: int) -> Timing:
-    lower, median, upper = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
-    return Timing(
-        name=contestant.name,
-        threads=contestant.threads,
-        median=median,
-        lower=lower,
-        upper=upper,
-        least=min(times),
-        samples=len(times),
-        calls=calls,
-    )
+    def timing(self) -> Timing:
+        lower, median, upper = np.quantile(self.times, [0.25, 0.5, 0.75]).tolist()
+        return Timing(
+            name=self.contestant.name,
+            threads=self.contestant.threads,
+            median=median,
+            lower=lower,
+            upper=upper,
+            least=min(self.times),
+            samples=len(self.times),
+            calls=self.calls,
+        )

@@ -67,12 +67,17 @@ def _targets(found: Sequence[Target]) -> str:
 
     rows = []
     for head, group in groupby(found, figure):
-        run = [target for target in group if target.measured is not None]
-        cells = [f"{target.where} {_number(target.measured)}".strip() for target in run]
-        missed = [target.where for target in run if not target.met]
+        same = list(group)
+        cells = [f"{t.where} {_measured(t)}".strip() for t in same]
+        missed = [target.where for target in same if target.met is False]
+        run = any(target.met is not None for target in same)
         met = f"**no**: {', '.join(missed)}" if missed else "yes" if run else "not run"
         rows.append([*head, ", ".join(cells), met])
     return _table(["figure", "target", "measured", "met"], rows)
+
+
+def _measured(target: Target) -> str:
+    return "-" if target.measured is None else _number(target.measured)
 
 
 def _losses(results: Results) -> str:

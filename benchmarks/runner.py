@@ -56,8 +56,7 @@ def run(settings: Settings) -> dict[str, Any]:
             _run_section(section, settings, rng, results)
             print(f"{time.perf_counter() - start:.0f} s")
     finally:
-        for peer in settings.peers.values():
-            peer.set_threads(before)
+        centerloss.set_num_threads(before)
     return results
 
 

@@ -12,12 +12,12 @@ from .workloads import WORKLOADS
 OVER_FLOOR = {
     ("reid", 1): 1.8,
     ("face", 1): 1.8,
+    ("long", 1): 1.8,
+    ("long", 2): 1.05,
     ("face4k", 1): 1.1,
     ("face4k", 2): 0.75,
     ("many", 1): 2.0,
     ("many", 2): 1.0,
-    ("long", 1): 1.8,
-    ("long", 2): 1.05,
     ("one class", 1): 0.9,
     ("one class", 2): 0.6,
 }

@@ -1,22 +1,22 @@
 """The functions of the package in plain NumPy: the executable specification.
 
 Each function here has the signature, the results and the errors of its namesake in
-`centerloss`, written to be read next to the paper rather than to be fast. The tests
-run on both; use it to see what a function means, to check a port, or where no
-compiled extension can go. Results agree with the compiled functions within rounding,
-not bit by bit.
+`centerloss`, written to be read next to the paper rather than to be fast. Use it to
+see what a function means, or to check a port. The tests run on both; their results
+agree within rounding, not bit by bit.
 
 In the formulas x_i is row i of the features, y_i its label, c_j center j,
 d_i = x_i - c_{y_i}, w_i a sample weight (1 unless given), n_j the sum of w_i over the
 rows of class j and W the sum of w_i over all rows. Ignored rows are in none of the
 sums. Differences are rounded to the dtype of the centers, sums are taken in float64.
 
-Errors are the same in all functions, and listed in `loss`.
+Errors are the same in all functions. `loss` lists them in the order in which they
+are found; after any of them nothing has changed.
 
 References
 ----------
 Y. Wen, K. Zhang, Z. Li and Y. Qiao, "A Discriminative Feature Learning Approach for
-Deep Face Recognition", ECCV 2016: Eq. 2 (loss), 3 (gradient), 4 (center delta).
+Deep Face Recognition", ECCV 2016: Eq. 2 (loss), 3 (gradient) and 4 (center delta).
 
 Examples
 --------
@@ -59,7 +59,8 @@ _quiet = np.errstate(all="ignore")  # NaN and infinity are data, no cause to war
 
 def _differences(batch: Batch) -> NDArray[Any]:
     """d_i = x_i - c_{y_i}, in the dtype of the centers."""
-    return batch.x - batch.c[batch.y]
+    d: NDArray[Any] = batch.x - batch.c[batch.y]
+    return d
 
 
 def _factor(batch: Batch) -> float:
@@ -74,7 +75,7 @@ def _loss(batch: Batch, d: NDArray[Any]) -> float | NDArray[np.floating[Any]]:
     """l_i = 1/2 ||d_i||^2; factor w_i l_i row by row, or summed (Eq. 2)."""
     weighted = batch.w * 0.5 * np.square(d, dtype=np.float64).sum(axis=1)
     if batch.reduction == "mean" and not batch.w.any():
-        return 0.0
+        return 0.0  # no mean to take, even where a row holds NaN
     if batch.reduction != "none":
         return float(_factor(batch) * weighted.sum())
     rows = np.zeros(len(batch.live), batch.c.dtype)
@@ -186,10 +187,6 @@ def loss(
         finite.
     IndexError
         A label is outside 0..K-1.
-
-    Notes
-    -----
-    The errors are looked for in this order, and after one nothing has changed.
 
     Examples
     --------

@@ -30,7 +30,9 @@ h8_bits_load(const uint16_t *p, int n)
 {
     h8 v;
     memset(&v, 0, sizeof(v));
-    memcpy(&v, p, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int i = 0; i < full_parts(n); i++) {
+        memcpy(&v.part[i], p + i * PART_LANES, sizeof(v.part[i]));
+    }
     for (int k = full_parts(n) * PART_LANES; k < n; k++) {
         PART_LANE(v.part[k / PART_LANES], k % PART_LANES) = p[k];
     }
@@ -40,7 +42,9 @@ h8_bits_load(const uint16_t *p, int n)
 CL_INLINE void
 h8_bits_store(uint16_t *p, h8 v, int n)
 {
-    memcpy(p, &v, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int i = 0; i < full_parts(n); i++) {
+        memcpy(p + i * PART_LANES, &v.part[i], sizeof(v.part[i]));
+    }
     for (int k = full_parts(n) * PART_LANES; k < n; k++) {
         p[k] = PART_LANE(v.part[k / PART_LANES], k % PART_LANES);
     }

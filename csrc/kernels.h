@@ -8,11 +8,11 @@
 #include "centerloss.h"
 #include "groups.h"
 
-/* What becomes of the sum of w_i (c_j - x_i) over the rows of a class. */
+/* What becomes of the sum of w_i d_i over the rows of a class. */
 typedef enum {
     CL_MOVE,  /* the center goes by alpha times it, or times it / (1 + n_j) */
-    CL_DELTA, /* it, or it / (1 + n_j), is stored in the class's row */
-    CL_SUMS,  /* its negative, the class and n_j are stored at the class's rank */
+    CL_DELTA, /* its negative, over 1 + n_j or not, is stored in the class's row */
+    CL_SUMS,  /* it is stored at the class's rank, with the class and n_j */
 } cl_finish;
 
 /* One pass over a batch. */

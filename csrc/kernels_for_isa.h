@@ -12,7 +12,7 @@ enum {
     GRADIENT = 1, /* store the gradient */
     STREAM = 2,   /* ... past the cache */
     PULL = 4,     /* add to the class's sum */
-    ALONE = 8,    /* ... which this row is all of: move the center at once */
+    ALONE = 8,    /* it is the class's only row: move the center at once */
 };
 
 enum {

@@ -16,17 +16,17 @@ typedef struct {
     const FEATURE *x;  /* (D,) */
     CENTER *c;         /* (D,) */
     FEATURE *gradient; /* (D,) */
-    double *sum;       /* (D,) sum of w_i (c_j - x_i) so far; unused if ALONE */
     CENTER scale;      /* gradient = scale * d */
     double weight;     /* w_i */
-    double rate;       /* c -= rate * sum, if ALONE */
+    double *sum;       /* PULL: (D,) sum of w_i d_i so far */
+    double rate;       /* ALONE: c += rate * d */
 } NAME(row_task);
 
-/* c - rate * pull */
+/* c + rate * pull */
 CL_INLINE CENTERS
 NAME(moved)(CENTERS c, d8 pull, double rate, int n)
 {
-    d8 wide = d8_sub(ON_CENTERS(widen)(c, n), d8_scale(pull, rate, n), n);
+    d8 wide = d8_add(ON_CENTERS(widen)(c, n), d8_scale(pull, rate, n), n);
     return ON_CENTERS(narrow)(wide, n);
 }
 
@@ -38,15 +38,12 @@ NAME(block)(d8 squares, const NAME(row_task) * row, int64_t j, int what, int n)
     const CENTERS c = ON_CENTERS(load)(row->c + j, n);
     const CENTERS d = ON_CENTERS(sub)(ON_FEATURES(load)(row->x + j, n), c, n);
     const d8 wide = ON_CENTERS(widen)(d, n);
+    if (what & ALONE) {
+        ON_CENTERS(store)(row->c + j, NAME(moved)(c, wide, row->rate, n), n);
+    }
     if (what & PULL) {
-        const d8 sum = what & ALONE ? d8_zero() : d8_load(row->sum + j, n);
-        const d8 pull = d8_sub(sum, d8_scale(wide, row->weight, n), n);
-        if (what & ALONE) {
-            ON_CENTERS(store)(row->c + j, NAME(moved)(c, pull, row->rate, n), n);
-        }
-        else {
-            d8_store(row->sum + j, pull, n);
-        }
+        const d8 pull = d8_scale(wide, row->weight, n);
+        d8_store(row->sum + j, d8_add(d8_load(row->sum + j, n), pull, n), n);
     }
     if (what & GRADIENT) {
         const CENTERS gradient = ON_CENTERS(scale)(d, row->scale, n);
@@ -150,7 +147,7 @@ NAME(prefetch)(const cl_pass *pass, int64_t place)
 }
 
 /* n columns of a class whose sum is complete. `share` is 1 / (1 + n_j) or 1;
- * adding 0.0 makes the negative of a zero sum a plain zero. */
+ * adding 0.0 makes a plain zero of a negative one. */
 CL_INLINE void
 NAME(finish_block)(const cl_pass *pass, const double *sum, double share, CENTER *c,
                    CENTER *out, int n)
@@ -161,7 +158,7 @@ NAME(finish_block)(const cl_pass *pass, const double *sum, double share, CENTER 
         ON_CENTERS(store)(c, NAME(moved)(old, pull, pass->alpha * share, n), n);
     }
     else {
-        const double factor = pass->finish == CL_DELTA ? share : -1.0;
+        const double factor = pass->finish == CL_DELTA ? -share : 1.0;
         const d8 value = d8_add(d8_scale(pull, factor, n), d8_zero(), n);
         ON_CENTERS(store)(out, ON_CENTERS(narrow)(value, n), n);
     }
@@ -214,8 +211,8 @@ NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, int what)
     const bool whole = chunk->part < 0;
     const double weight = chunk_weight(pass, start, stop);
     if (whole && stop - start == 1 && pass->finish == CL_MOVE) {
-        const double rate = pass->alpha * class_share(pass, weight);
-        NAME(placed_row)(pass, start, sum, rate, what | ALONE);
+        const double rate = pass->alpha * class_share(pass, weight) * weight;
+        NAME(placed_row)(pass, start, NULL, rate, (what & ~PULL) | ALONE);
         return;
     }
     memset(sum, 0, (size_t)D * sizeof(*sum));

@@ -12,6 +12,9 @@
 #endif
 /* clang-format on */
 #define VECTOR_BYTES 32
+/* GCC makes two of each of these out of __builtin_convertvector. */
+#define PART_WIDEN(v) _mm256_cvtps_pd(v)
+#define PART_NARROW(v) _mm256_cvtpd_ps(v)
 #define ISA_KERNELS cl_kernels_x86_64_v3
 #include "kernels_for_isa.h"
 #if defined(__clang__)

@@ -51,6 +51,12 @@ typedef float f_part;
 #define PART_LANE(v, k) (v)
 #endif
 
+/* An instruction set may bring instructions of its own for these. */
+#ifndef PART_WIDEN
+#define PART_WIDEN(v) PART_CONVERT(v, d_part)
+#define PART_NARROW(v) PART_CONVERT(v, f_part)
+#endif
+
 enum {
     PART_LANES = sizeof(d_part) / sizeof(double),
     PARTS = LANES / PART_LANES,
@@ -89,7 +95,9 @@ CL_INLINE d8
 d8_load(const double *p, int n)
 {
     d8 v = d8_zero();
-    memcpy(&v, p, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int i = 0; i < full_parts(n); i++) {
+        memcpy(&v.part[i], p + i * PART_LANES, sizeof(v.part[i]));
+    }
     for (int k = full_parts(n) * PART_LANES; k < n; k++) {
         PART_LANE(v.part[k / PART_LANES], k % PART_LANES) = p[k];
     }
@@ -99,7 +107,9 @@ d8_load(const double *p, int n)
 CL_INLINE void
 d8_store(double *p, d8 v, int n)
 {
-    memcpy(p, &v, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int i = 0; i < full_parts(n); i++) {
+        memcpy(p + i * PART_LANES, &v.part[i], sizeof(v.part[i]));
+    }
     for (int k = full_parts(n) * PART_LANES; k < n; k++) {
         p[k] = PART_LANE(v.part[k / PART_LANES], k % PART_LANES);
     }
@@ -198,7 +208,9 @@ CL_INLINE f8
 f8_load(const float *p, int n)
 {
     f8 v = f8_zero();
-    memcpy(&v, p, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int i = 0; i < full_parts(n); i++) {
+        memcpy(&v.part[i], p + i * PART_LANES, sizeof(v.part[i]));
+    }
     for (int k = full_parts(n) * PART_LANES; k < n; k++) {
         PART_LANE(v.part[k / PART_LANES], k % PART_LANES) = p[k];
     }
@@ -208,7 +220,9 @@ f8_load(const float *p, int n)
 CL_INLINE void
 f8_store(float *p, f8 v, int n)
 {
-    memcpy(p, &v, (size_t)full_parts(n) * sizeof(v.part[0]));
+    for (int i = 0; i < full_parts(n); i++) {
+        memcpy(p + i * PART_LANES, &v.part[i], sizeof(v.part[i]));
+    }
     for (int k = full_parts(n) * PART_LANES; k < n; k++) {
         p[k] = PART_LANE(v.part[k / PART_LANES], k % PART_LANES);
     }
@@ -243,7 +257,7 @@ f8_widen(f8 v, int n)
 {
     d8 wide = d8_zero();
     for (int i = 0; i < parts(n); i++) {
-        wide.part[i] = PART_CONVERT(v.part[i], d_part);
+        wide.part[i] = PART_WIDEN(v.part[i]);
     }
     return wide;
 }
@@ -253,7 +267,7 @@ f8_narrow(d8 v, int n)
 {
     f8 narrow = f8_zero();
     for (int i = 0; i < parts(n); i++) {
-        narrow.part[i] = PART_CONVERT(v.part[i], f_part);
+        narrow.part[i] = PART_NARROW(v.part[i]);
     }
     return narrow;
 }

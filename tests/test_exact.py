@@ -177,16 +177,29 @@ def test_float64_100_000_rows_of_a_class(cl, kind, weighted):
     check_sums(cl, case, tolerance=1e-13)
 
 
-def test_equal_weights_of_100_000_rows_add_up(cl):
-    """0.1 has no exact double, and adding it 10^5 times in a row loses 4 digits."""
-    weights = np.full(100_000, 0.1)
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7, 1.1, 1.3])
+def test_100_000_equal_rows(cl, value):
+    """Each addition rounds the same way, so a single long chain loses digits."""
+    features, centers = np.full((100_000, 1), value), np.zeros((1, 1))
+    arguments = (features, np.zeros(100_000, np.int64), centers)
+    assert abs(Fraction(cl.loss(*arguments)) / (Fraction(value) ** 2 / 2) - 1) <= 1e-13
+    total = 100_000 * Fraction(value)
+    loss = cl.loss(*arguments, reduction="sum")
+    assert abs(Fraction(loss) / (total * Fraction(value) / 2) - 1) <= 1e-13
+    sums = cl.class_sums(*arguments)[1]
+    assert abs(Fraction(sums[0, 0]) / total - 1) <= 1e-13
+
+
+@pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7, 1.1, 1.3])
+def test_100_000_equal_weights(cl, value):
+    weights = np.full(100_000, value)
     features = np.linspace(1, 2, 100_000)[:, np.newaxis]
-    labels, centers = np.zeros(100_000, np.int64), np.zeros((1, 1))
-    total = 100_000 * Fraction(0.1)
-    gradient = cl.gradient(features, labels, centers, sample_weight=weights)
-    expected = np.ravel(features) * float(Fraction(0.1) / total)
-    assert np.abs(np.ravel(gradient) / expected - 1).max() <= 1e-13
-    count = cl.class_sums(features, labels, centers, sample_weight=weights)[2][0]
+    arguments = (features, np.zeros(100_000, np.int64), np.zeros((1, 1)))
+    total = 100_000 * Fraction(value)
+    gradient = cl.gradient(*arguments, sample_weight=weights)
+    expected = features * float(Fraction(value) / total)
+    assert np.abs(gradient / expected - 1).max() <= 1e-13
+    count = cl.class_sums(*arguments, sample_weight=weights)[2][0]
     assert abs(Fraction(count) / total - 1) <= 1e-13
 
 
