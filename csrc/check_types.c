@@ -99,7 +99,8 @@ find_types(cl_call *call)
     return true;
 }
 
-/* Any object as an array of its own dtype or, where it has none, of `type`. */
+/* Any object as an array of its own dtype or, where it has none, of `type`, as
+ * numpy.asarray makes it. */
 static PyArrayObject *
 as_array(PyObject *object, int type)
 {
@@ -110,8 +111,8 @@ as_array(PyObject *object, int type)
     if (type != NPY_NOTYPE && !PyObject_HasAttrString(object, "dtype")) {
         dtype = PyArray_DescrFromType(type);
     }
-    return (PyArrayObject *)PyArray_FromAny(object, dtype, 0, 0, NPY_ARRAY_ENSUREARRAY,
-                                            NULL);
+    const int flags = NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST;
+    return (PyArrayObject *)PyArray_FromAny(object, dtype, 0, 0, flags, NULL);
 }
 
 static bool
