@@ -77,8 +77,8 @@ class AddAt(Peer):
         np.subtract(self.features, diff, out=diff)
         loss = float(np.vdot(diff, diff)) / (2 * rows)
         np.divide(diff, rows, out=self.gradient)
-        rates = (ALPHA / (1 + np.bincount(labels))).astype(np.float32)
-        diff *= rates[labels, None]
+        rates = ALPHA / (1 + np.bincount(labels)[labels])
+        diff *= rates.astype(np.float32)[:, None]
         np.add.at(self.centers, labels, diff)
         return loss
 

@@ -21,6 +21,7 @@ from .peers import ALPHA, Ours, Peer
 from .workloads import CLASSES, WORKLOADS, Batch, Workload, make_batch
 
 FLOOR = "copy"
+SAME_LABELS = f"{Ours.name}, same labels"
 SECTIONS = (*WORKLOADS, "classes", "memory", "import")
 
 
@@ -96,7 +97,10 @@ def _time_classes(settings: Settings, rng: np.random.Generator) -> dict[str, Any
         if workload.classes <= settings.most_classes and _fits(workload)
     }
     batches = {K: make_batch(workload, rng) for K, workload in workloads.items()}
-    groups = {K: _contestants(batch, settings, [1]) for K, batch in batches.items()}
+    groups = {
+        K: [*_contestants(batch, settings, [1]), _same_labels(batch)]
+        for K, batch in batches.items()
+    }
     contestants = [contestant for group in groups.values() for contestant in group]
     timings = iter(measure(contestants, 3 * settings.seconds, rng))
     return {
@@ -143,6 +147,13 @@ def _contestants(
             prepare = partial(peer.set_threads, n)
             contestants.append(Contestant(name, n, Timer(peer.step), prepare))
     return contestants
+
+
+def _same_labels(batch: Batch) -> Contestant:
+    """Let centerloss have the same labels in every step, and their centers at hand."""
+    same = Ours(Batch(batch.features, batch.label_sets[:1], batch.centers))
+    prepare = partial(same.set_threads, 1)
+    return Contestant(SAME_LABELS, 1, Timer(same.step), prepare)
 
 
 def _half_contestants(

@@ -17,6 +17,7 @@
 #ifndef CENTERLOSS_LANES_H
 #define CENTERLOSS_LANES_H
 
+#include <stdbool.h>
 #include <string.h>
 
 #if defined(__GNUC__)
