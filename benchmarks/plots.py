@@ -1,5 +1,6 @@
 """The results as pictures."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -7,7 +8,7 @@ from matplotlib.axes import Axes
 
 from .report import CLASSES_PLOT, SHARE_PLOT
 from .results_view import Results, fastest, ours, seconds
-from .runner import FLOOR
+from .runner import FLOOR, SAME_LABELS
 
 # Okabe and Ito's colours, which the colour-blind tell apart.
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE, BLACK = (
@@ -21,13 +22,14 @@ BLUE, SKY, GREEN, ORANGE, RED, PURPLE, BLACK = (
 )
 STYLES = {
     "centerloss": (BLUE, "o", "-"),
+    SAME_LABELS: (SKY, "o", ":"),
     "numba": (PURPLE, "s", "--"),
     "PyTorch sparse": (ORANGE, "^", "-."),
     "PyTorch dense": (RED, "v", "-"),
     "NumPy reduceat": (GREEN, "D", ":"),
     "NumPy add.at": (BLACK, "x", "--"),
 }
-SIZE = (8, 5)  # inches, with text of 11 points: legible at 800 pixels
+WIDTH = 8  # inches, with text of 11 points: legible at 800 pixels
 DPI = 200
 
 
@@ -36,16 +38,22 @@ def draw(results: Results, folder: Path) -> list[Path]:
     pictures = []
     with plt.rc_context({"font.size": 11, "axes.spines.top": False}):
         if results["classes"]:
-            pictures.append(_save(folder / CLASSES_PLOT, _draw_classes, results))
+            pictures.append(_save(folder / CLASSES_PLOT, _draw_classes, results, 5))
         if results["workloads"]:
-            pictures.append(_save(folder / SHARE_PLOT, _draw_shares, results))
+            pictures.append(_save(folder / SHARE_PLOT, _draw_shares, results, 8))
     return pictures
 
 
-def _save(path: Path, draw_on, results: Results) -> Path:
-    figure, axes = plt.subplots(figsize=SIZE, layout="constrained")
+def _save(
+    path: Path,
+    draw_on: Callable[[Axes, Results], None],
+    results: Results,
+    height: float,
+) -> Path:
+    figure, axes = plt.subplots(figsize=(WIDTH, height), layout="constrained")
     axes.spines["right"].set_visible(False)
     draw_on(axes, results)
+    figure.legend(frameon=False, loc="outside lower center", ncols=3)
     figure.savefig(path, dpi=DPI)
     plt.close(figure)
     return path
@@ -74,7 +82,6 @@ def _draw_classes(axes: Axes, results: Results) -> None:
         f"A step on {entry['rows']} x {entry['dim']} float32 features, one thread"
     )
     axes.grid(visible=True, which="major", color="0.9")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
 def _draw_shares(axes: Axes, results: Results) -> None:
@@ -84,6 +91,7 @@ def _draw_shares(axes: Axes, results: Results) -> None:
         "centerloss, 2 threads": (SKY, ours, 2),
         "numba": (PURPLE, lambda entry, _: seconds(entry, "numba"), 1),
         "fastest PyTorch, 1 thread": (ORANGE, _fastest("PyTorch"), 1),
+        "fastest PyTorch, 2 threads": (RED, _fastest("PyTorch"), 2),
         "fastest NumPy": (GREEN, _fastest("NumPy"), 1),
     }
     height = 0.8 / len(bars)
@@ -97,15 +105,15 @@ def _draw_shares(axes: Axes, results: Results) -> None:
             name = label if j == 0 else None
             axes.barh(place, share, 0.9 * height, color=color, label=name)
             axes.text(
-                share + 1, place, f"{share:.{0 if share >= 9.5 else 1}f}",
+                share + 1, place, f"{share:.0f}" if share >= 9.5 else f"{share:.2g}",
                 va="center", fontsize=8,
             )  # fmt: skip
     axes.axvline(100, color="0.4", linewidth=1, zorder=0)
+    axes.set_title("Speed of a step, as a share of its floor")
     axes.set_yticks(range(len(workloads)), list(workloads))
     axes.invert_yaxis()
-    axes.set_xlabel("speed of a step, % of a copy of the same bytes on one thread")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_xlabel("% of the speed of a copy of the same bytes")
 
 
-def _fastest(library: str):
+def _fastest(library: str) -> Callable[[Results, int], float | None]:
     return lambda entry, threads: fastest(entry, library, threads)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from .results_view import Results, on, ours, seconds
-from .runner import FLOOR
+from .runner import FLOOR, SAME_LABELS
 from .targets import Target, targets
 
 SHARE_PLOT = "share-of-the-floor.png"
@@ -90,7 +90,9 @@ def _losses(results: Results) -> str:
     for where, entry in entries.items():
         for timing in entry["timings"]:
             own = ours(entry, timing["threads"])
-            if timing["name"] in results["peers"] and timing["median"] < own:
+            if own is None or timing["name"] not in results["peers"]:
+                continue
+            if timing["median"] < own:
                 times = f"{_time(timing['median'])} against {_time(own)}"
                 rival = timing["name"] + on(timing["threads"])
                 lines.append(f"- {where}: {rival} is faster, {times}.")
@@ -102,11 +104,10 @@ def _by_line(entry: Results) -> dict[tuple[str, int], Results]:
 
 
 def _lines(results: Results, entries: Results) -> list[tuple[str, int]]:
-    """Return (name, threads) of the floor and of all peers, in their order."""
-    found = dict.fromkeys(
-        line for entry in entries.values() for line in _by_line(entry)
-    )
-    return [line for line in found if line[0] in (FLOOR, *results["peers"])]
+    """Return (name, threads) of all that are timed in each entry, in their order."""
+    names = (FLOOR, *results["peers"], SAME_LABELS)
+    lines = dict.fromkeys(line for e in entries.values() for line in _by_line(e))
+    return [line for line in lines if line[0] in names]
 
 
 def _times(results: Results) -> str:
@@ -146,7 +147,7 @@ def _more(results: Results) -> str:
         for line, timing in _by_line(entry).items()
         if line not in lines
     ]
-    return _table(["", "time"], rows)
+    return _table(["", "time"], rows) if rows else "Not timed in this run."
 
 
 def _classes(results: Results) -> str:
@@ -158,6 +159,7 @@ def _classes(results: Results) -> str:
     entry = next(iter(classes.values()))
     note = (
         f"{entry['rows']} x {entry['dim']} features, one thread; "
-        f"{entry['label_sets']} sets of labels in turn."
+        f"{entry['label_sets']} sets of labels in turn, "
+        "but for the last line."
     )
     return f"{note}\n\n{_table(['', *(f'K={K}' for K in classes)], rows)}"

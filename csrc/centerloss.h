@@ -106,14 +106,16 @@ typedef struct {
     double weight;   /* W, the weights of the counted rows added up */
 
     int threads;
-    int64_t *labels;  /* (B,), -1 for an ignored row */
+    void *memory;     /* holds all that follows but the partials */
+    double *sums;     /* (threads, D), sum_size doubles from row to row */
     double *losses;   /* (B,) w_i/2 ||d_i||^2 */
+    int64_t *labels;  /* (B,), -1 for an ignored row */
     int64_t *rows;    /* (counted,) rows in class order, batch order within */
+    int64_t *spare;   /* (counted,) for the sort */
     cl_chunk *chunks; /* (n_chunks + 1,) */
-    int64_t n_chunks;
     double *partials; /* a row of D + 1 per chunk of a class with several */
-    double *sums;     /* (threads, D) */
-    int64_t sum_size; /* doubles from one thread's sum to the next */
+    int64_t sum_size;
+    int64_t n_chunks;
 } cl_plan;
 
 /* Read and check the labels, then group, count and allocate. `needs` is

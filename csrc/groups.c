@@ -33,23 +33,26 @@ static inline int64_t
 read_labels_as(const cl_batch *b, int64_t *labels, int64_t *counted, int size,
                bool is_signed)
 {
+    const int64_t B = b->B, stride = b->label_stride;
+    const uint64_t K = (uint64_t)b->K;
+    /* No label of 8 unsigned bytes is negative, though it may look like it. */
+    const bool ignores = b->ignores && (is_signed || b->ignore_index >= 0);
+    const int64_t ignore_index = b->ignore_index;
     int64_t ignored = 0;
-    for (int64_t i = 0; i < b->B; i++) {
-        const int64_t label =
-            load_label(b->labels + i * b->label_stride, size, is_signed);
-        const bool wrapped = !is_signed && label < 0;
-        if (b->ignores && label == b->ignore_index && !wrapped) {
+    for (int64_t i = 0; i < B; i++) {
+        const int64_t label = load_label(b->labels + i * stride, size, is_signed);
+        if (ignores && label == ignore_index) {
             labels[i] = -1;
             ignored++;
         }
-        else if (label < 0 || label >= b->K) {
+        else if ((uint64_t)label >= K) {
             return i;
         }
         else {
             labels[i] = label;
         }
     }
-    *counted = b->B - ignored;
+    *counted = B - ignored;
     return -1;
 }
 
@@ -88,8 +91,8 @@ enum {
     MAX_DIGIT_BITS = 11
 }; /* counters that stay in the first-level cache */
 
-/* One pass of the sort: `from` to `to` by the digit of the label that starts
- * at bit `shift`. */
+/* One pass of the sort: `from`, or all rows in batch order if it is NULL, goes
+ * to `to` by the digit of the label that starts at bit `shift`. */
 static void
 sort_by_digit(const int64_t *labels, const int64_t *from, int64_t *to, int64_t counted,
               int shift, int digit_bits)
@@ -98,7 +101,8 @@ sort_by_digit(const int64_t *labels, const int64_t *from, int64_t *to, int64_t c
     const int64_t digits = (int64_t)1 << digit_bits;
     memset(starts, 0, (size_t)digits * sizeof(*starts));
     for (int64_t p = 0; p < counted; p++) {
-        starts[(labels[from[p]] >> shift) & (digits - 1)]++;
+        const int64_t row = from != NULL ? from[p] : p;
+        starts[(labels[row] >> shift) & (digits - 1)]++;
     }
     int64_t start = 0;
     for (int64_t digit = 0; digit < digits; digit++) {
@@ -107,7 +111,19 @@ sort_by_digit(const int64_t *labels, const int64_t *from, int64_t *to, int64_t c
         start += count;
     }
     for (int64_t p = 0; p < counted; p++) {
-        to[starts[(labels[from[p]] >> shift) & (digits - 1)]++] = from[p];
+        const int64_t row = from != NULL ? from[p] : p;
+        to[starts[(labels[row] >> shift) & (digits - 1)]++] = row;
+    }
+}
+
+/* The rows that count, in batch order. */
+static void
+list_rows(const int64_t *labels, int64_t B, int64_t *rows)
+{
+    for (int64_t i = 0; i < B; i++) {
+        if (labels[i] >= 0) {
+            *rows++ = i;
+        }
     }
 }
 
@@ -118,24 +134,24 @@ int64_t *
 cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
              int64_t *rows, int64_t *spare)
 {
-    int64_t p = 0;
-    for (int64_t i = 0; i < B; i++) {
-        if (labels[i] >= 0) {
-            rows[p++] = i;
-        }
-    }
     const int bits = bits_for(K);
     int most = bits_for(counted);
     most = most < 4 ? 4 : most > MAX_DIGIT_BITS ? MAX_DIGIT_BITS : most;
     const int passes = (bits + most - 1) / most;
-    const int digit_bits = passes > 0 ? (bits + passes - 1) / passes : 0;
-    for (int shift = 0; shift < bits; shift += digit_bits) {
-        sort_by_digit(labels, rows, spare, counted, shift, digit_bits);
-        int64_t *sorted = spare;
-        spare = rows;
-        rows = sorted;
+    const bool listed = counted < B || passes == 0;
+    if (listed) {
+        list_rows(labels, B, rows);
     }
-    return rows;
+    const int64_t *from = listed ? rows : NULL;
+    int64_t *to = listed ? spare : rows;
+    for (int pass = 0, shift = 0; pass < passes; pass++) {
+        const int digit_bits = (bits - shift + passes - pass - 1) / (passes - pass);
+        sort_by_digit(labels, from, to, counted, shift, digit_bits);
+        shift += digit_bits;
+        from = to;
+        to = to == rows ? spare : rows;
+    }
+    return to == rows ? spare : rows;
 }
 
 int64_t

@@ -10,19 +10,6 @@
 #include "lanes.h"
 #include "threads.h"
 
-/* A row of (rows, columns) values, or NULL if there is no memory or the size
- * cannot be had at all. Never NULL for a size of 0. */
-static void *
-allocate(int64_t rows, int64_t columns, size_t size)
-{
-    const uint64_t most = (uint64_t)PTRDIFF_MAX / size;
-    if (columns > 0 && (uint64_t)rows > most / (uint64_t)columns) {
-        return NULL;
-    }
-    const size_t bytes = (size_t)rows * (size_t)columns * size;
-    return malloc(bytes > 0 ? bytes : 1);
-}
-
 /* Sizes of a feature and of a center's value. */
 static int64_t
 feature_size(cl_types types)
@@ -93,40 +80,60 @@ counted_weight(const cl_plan *plan, const cl_batch *b)
     return sum_of(plan->losses, b->B);
 }
 
+/* All memory whose size does not depend on the labels, in one piece: small
+ * batches are common, and each malloc would cost as much as several rows. */
+static bool
+plan_memory(cl_plan *plan, const cl_batch *b, int needs)
+{
+    const int64_t most = INT64_MAX / 4096; /* below it no size here overflows */
+    if (b->B > most || b->D > most) {
+        return false;
+    }
+    const int64_t grouped = needs & CL_GROUPS ? b->B : 0;
+    const int64_t n_losses = needs & CL_LOSSES ? b->B : 0;
+    const int64_t n_chunks = grouped > 0 ? cl_most_chunks(b->B, b->K) + 1 : 1;
+    /* Sums start on cache lines, and two threads' never share one. */
+    plan->sum_size = grouped > 0 ? (b->D + 15) / 8 * 8 : 0;
+    const int64_t words =
+        plan->threads * plan->sum_size + b->B + n_losses + 2 * grouped;
+    const int64_t bytes = 64 + 8 * words + n_chunks * (int64_t)sizeof(cl_chunk);
+    plan->memory = malloc((size_t)bytes);
+    if (plan->memory == NULL) {
+        return false;
+    }
+    plan->sums = (double *)(((uintptr_t)plan->memory + 63) / 64 * 64);
+    plan->losses = plan->sums + plan->threads * plan->sum_size;
+    plan->labels = (int64_t *)(plan->losses + n_losses);
+    plan->rows = plan->labels + b->B;
+    plan->spare = plan->rows + grouped;
+    plan->chunks = (cl_chunk *)(plan->spare + grouped);
+    return true;
+}
+
 static bool
 plan_groups(cl_plan *plan, const cl_batch *b)
 {
-    int64_t *rows = allocate(plan->counted, 1, sizeof(*rows));
-    int64_t *spare = allocate(plan->counted, 1, sizeof(*spare));
-    if (rows == NULL || spare == NULL) {
-        free(rows);
-        free(spare);
-        return false;
-    }
-    plan->rows = cl_sort_rows(plan->labels, b->B, b->K, plan->counted, rows, spare);
-    free(plan->rows == rows ? spare : rows);
-
-    plan->chunks =
-        allocate(cl_most_chunks(plan->counted, b->K) + 1, 1, sizeof(*plan->chunks));
-    if (plan->chunks == NULL) {
-        return false;
-    }
     int64_t n_partials;
+    plan->rows =
+        cl_sort_rows(plan->labels, b->B, b->K, plan->counted, plan->rows, plan->spare);
     plan->n_chunks = cl_cut_chunks(plan->labels, plan->rows, plan->counted,
                                    plan->chunks, &plan->classes, &n_partials);
-    plan->partials = allocate(n_partials, b->D + 1, sizeof(*plan->partials));
-    /* A cache line lies between two threads' sums; no rows need no sums. */
-    plan->sum_size = plan->counted > 0 ? b->D + 8 : 0;
-    plan->sums = allocate(plan->threads, plan->sum_size, sizeof(*plan->sums));
-    return plan->partials != NULL && plan->sums != NULL;
+    if (n_partials == 0) {
+        return true;
+    }
+    const int64_t row_bytes = (b->D + 1) * (int64_t)sizeof(double);
+    if (n_partials > INT64_MAX / row_bytes) {
+        return false;
+    }
+    plan->partials = malloc((size_t)(n_partials * row_bytes));
+    return plan->partials != NULL;
 }
 
 cl_status
 cl_plan_make(cl_plan *plan, const cl_batch *batch, int needs, int threads)
 {
     *plan = (cl_plan){.bad_row = -1, .threads = threads_worth(batch, threads)};
-    plan->labels = allocate(batch->B, 1, sizeof(*plan->labels));
-    if (plan->labels == NULL) {
+    if (!plan_memory(plan, batch, needs)) {
         return CL_NO_MEMORY;
     }
     plan->bad_row = cl_read_labels(batch, plan->labels, &plan->counted);
@@ -134,10 +141,6 @@ cl_plan_make(cl_plan *plan, const cl_batch *batch, int needs, int threads)
         return CL_BAD_LABEL;
     }
     if (needs & CL_LOSSES) {
-        plan->losses = allocate(batch->B, 1, sizeof(*plan->losses));
-        if (plan->losses == NULL) {
-            return CL_NO_MEMORY;
-        }
         plan->weight = counted_weight(plan, batch);
     }
     if (needs & CL_GROUPS && !plan_groups(plan, batch)) {
@@ -149,12 +152,8 @@ cl_plan_make(cl_plan *plan, const cl_batch *batch, int needs, int threads)
 void
 cl_plan_free(cl_plan *plan)
 {
-    free(plan->labels);
-    free(plan->losses);
-    free(plan->rows);
-    free(plan->chunks);
+    free(plan->memory);
     free(plan->partials);
-    free(plan->sums);
 }
 
 /* Rows first..last-1 in batch order, a like share for every thread. */

@@ -86,12 +86,11 @@ NAME(row)(const NAME(row_task) * row, int64_t D, int what)
     return 0.5 * d8_total(d8_add(even, odd, LANES));
 }
 
-/* Row i of the batch. */
+/* Row i of the batch, which is of class `label`. */
 CL_INLINE void
-NAME(take_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i)
+NAME(take_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t label)
 {
     const cl_batch *b = pass->batch;
-    const int64_t label = pass->plan->labels[i];
     row->x = (const FEATURE *)(b->features + i * b->feature_stride);
     row->c = (CENTER *)(b->centers + label * b->center_stride);
     row->gradient = (FEATURE *)(pass->gradient + i * pass->gradient_stride);
@@ -104,9 +103,10 @@ NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
 {
     const cl_batch *b = pass->batch;
     for (int64_t i = first; i < last; i++) {
-        if (pass->plan->labels[i] >= 0) {
+        const int64_t label = pass->plan->labels[i];
+        if (label >= 0) {
             NAME(row_task) row;
-            NAME(take_row)(&row, pass, i);
+            NAME(take_row)(&row, pass, i, label);
             pass->plan->losses[i] = row.weight * NAME(row)(&row, b->D, what);
         }
     }
@@ -188,14 +188,15 @@ NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank, const double *sum
 
 /* The row at a place in class order. */
 CL_INLINE void
-NAME(placed_row)(const cl_pass *pass, int64_t place, double *sum, double rate, int what)
+NAME(placed_row)(const cl_pass *pass, int64_t place, int64_t label, double *sum,
+                 double rate, int what)
 {
     if (pass->prefetches) {
         NAME(prefetch)(pass, place + AHEAD);
     }
     const int64_t i = pass->plan->rows[place];
     NAME(row_task) row = {.sum = sum, .rate = rate};
-    NAME(take_row)(&row, pass, i);
+    NAME(take_row)(&row, pass, i, label);
     const double loss = NAME(row)(&row, pass->batch->D, what);
     if (what & GRADIENT) {
         pass->plan->losses[i] = row.weight * loss;
@@ -208,19 +209,20 @@ NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, int what)
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D;
     const int64_t start = chunk[0].start, stop = chunk[1].start;
+    const int64_t label = plan->labels[plan->rows[start]];
     const bool whole = chunk->part < 0;
     const double weight = chunk_weight(pass, start, stop);
     if (whole && stop - start == 1 && pass->finish == CL_MOVE) {
         const double rate = pass->alpha * class_share(pass, weight) * weight;
-        NAME(placed_row)(pass, start, NULL, rate, (what & ~PULL) | ALONE);
+        NAME(placed_row)(pass, start, label, NULL, rate, (what & ~PULL) | ALONE);
         return;
     }
     memset(sum, 0, (size_t)D * sizeof(*sum));
     for (int64_t place = start; place < stop; place++) {
-        NAME(placed_row)(pass, place, sum, 0.0, what);
+        NAME(placed_row)(pass, place, label, sum, 0.0, what);
     }
     if (whole) {
-        NAME(finish)(pass, plan->labels[plan->rows[start]], chunk->rank, sum, weight);
+        NAME(finish)(pass, label, chunk->rank, sum, weight);
     }
     else {
         double *partial = plan->partials + chunk->part * (D + 1);
