@@ -18,7 +18,7 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test bench lint clean
 
 help: ## show this
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -29,6 +29,11 @@ demo: $(READY) ## train on handwritten digits and draw demo.png
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
+
+bench: $(READY) ## time a step side by side with the alternatives, some five minutes
+	$(RUN) -m pip install -q --disable-pip-version-check \
+		-r benchmarks/requirements.txt
+	$(RUN) -m benchmarks
 
 lint: $(READY) ## check the style, and that the C compiles without a warning
 	$(RUN) -m ruff check

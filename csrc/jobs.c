@@ -194,15 +194,28 @@ chunks_part(void *argument, int part, int parts)
                  plan->sums + part * plan->sum_size);
 }
 
-/* Features that fit into the second-level cache are mostly there already. */
+/* Rows are fetched this many bytes of features ahead of use, in whole rows: far
+ * enough to hide the memory's latency, near enough to stay in the first-level
+ * cache. Features that fit into the second-level cache are mostly there. */
 enum {
+    BYTES_AHEAD = 4096,
     LEAST_BYTES_FETCHED = 128 * 1024
 };
+
+static int64_t
+rows_ahead(const cl_batch *b)
+{
+    if (feature_bytes(b) < LEAST_BYTES_FETCHED) {
+        return 0;
+    }
+    const int64_t rows = BYTES_AHEAD / (b->D * feature_size(b->types));
+    return rows > 1 ? rows : 1;
+}
 
 static void
 run_chunks(cl_pass *pass)
 {
-    pass->prefetches = feature_bytes(pass->batch) >= LEAST_BYTES_FETCHED;
+    pass->ahead = rows_ahead(pass->batch);
     cl_parallel(chunks_part, pass, pass->plan->threads);
     cl_kernels_for(pass->batch->types)->merge(pass, pass->plan->sums);
 }

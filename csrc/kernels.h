@@ -25,7 +25,7 @@ typedef struct {
     int64_t gradient_stride;
     bool streams; /* is the gradient stored past the cache? */
 
-    bool prefetches; /* are rows in class order fetched ahead of use? */
+    int64_t ahead; /* how many rows from fetching to use; 0: none is fetched */
     cl_finish finish;
     double alpha;
     bool normalize;

@@ -19,12 +19,18 @@ enum {
     AHEAD = 4
 }; /* rows from fetching to use: measured best of 1 to 8 */
 
+enum {
+    SHORT_ROW_BYTES = 1024
+};
+
+/* Fetch into the second-level cache, where many more lines can be on their way
+ * at a time than into the first. Beyond the end of an array it does nothing. */
 CL_INLINE void
-prefetch_row(const char *p, int64_t size)
+fetch(const char *p, int64_t size)
 {
 #if defined(__GNUC__)
     for (int64_t at = 0; at < size; at += 64) {
-        __builtin_prefetch(p + at);
+        __builtin_prefetch(p + at, 0, 2);
     }
 #else
     (void)p;

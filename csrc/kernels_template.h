@@ -13,13 +13,15 @@
 
 /* One row against its center. */
 typedef struct {
-    const FEATURE *x;  /* (D,) */
-    CENTER *c;         /* (D,) */
-    FEATURE *gradient; /* (D,) */
-    CENTER scale;      /* gradient = scale * d */
-    double weight;     /* w_i */
-    double *sum;       /* PULL: (D,) sum of w_i d_i so far */
-    double rate;       /* ALONE: c += rate * d */
+    const FEATURE *x;   /* (D,) */
+    CENTER *c;          /* (D,) */
+    FEATURE *gradient;  /* (D,) */
+    CENTER scale;       /* gradient = scale * d */
+    double weight;      /* w_i */
+    double *sum;        /* PULL: (D,) sum of w_i d_i so far */
+    double rate;        /* ALONE: c += rate * d */
+    const char *next_x; /* a later row, to be fetched meanwhile, or NULL */
+    const char *next_c; /* its center, likewise */
 } NAME(row_task);
 
 /* c + rate * pull */
@@ -62,9 +64,17 @@ NAME(block)(d8 squares, const NAME(row_task) * row, int64_t j, int what, int n)
 CL_INLINE double
 NAME(row)(const NAME(row_task) * row, int64_t D, int what)
 {
+    const int64_t x_step = 2 * LANES * sizeof(FEATURE);
+    const int64_t c_step = 2 * LANES * sizeof(CENTER);
     d8 even = d8_zero(), odd = d8_zero();
     int64_t j = 0;
     for (; j + 2 * LANES <= D; j += 2 * LANES) {
+        if (row->next_x != NULL) {
+            fetch(row->next_x + j * (int64_t)sizeof(FEATURE), x_step);
+        }
+        if (row->next_c != NULL) {
+            fetch(row->next_c + j * (int64_t)sizeof(CENTER), c_step);
+        }
         even = NAME(block)(even, row, j, what, LANES);
         odd = NAME(block)(odd, row, j + LANES, what, LANES);
     }
@@ -96,6 +106,32 @@ NAME(take_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t lab
     row->gradient = (FEATURE *)(pass->gradient + i * pass->gradient_stride);
     row->weight = b->weights != NULL ? b->weights[i] : 1.0;
     row->scale = (CENTER)(row->weight * pass->factor);
+    row->next_x = NULL;
+    row->next_c = NULL;
+}
+
+/* Have what a later row reads fetched, but for a center that is in use: rows are
+ * scattered in class order, and centers in batch order, and the processor cannot
+ * guess where the next one is. Of a short row that is done at once, of a longer
+ * one bit by bit while this row is worked on, so as not to stand in the way of
+ * its loads. */
+CL_INLINE void
+NAME(take_next)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t later)
+{
+    const cl_batch *b = pass->batch;
+    const int64_t label = pass->plan->labels[later];
+    const char *x = b->features + later * b->feature_stride;
+    const char *c = b->centers + label * b->center_stride;
+    const bool other_center = label >= 0 && label != pass->plan->labels[i];
+    if (b->D * (int64_t)sizeof(FEATURE) > SHORT_ROW_BYTES) {
+        row->next_x = x;
+        row->next_c = other_center ? c : NULL;
+        return;
+    }
+    fetch(x, b->D * (int64_t)sizeof(FEATURE));
+    if (other_center) {
+        fetch(c, b->D * (int64_t)sizeof(CENTER));
+    }
 }
 
 CL_INLINE void
@@ -104,11 +140,15 @@ NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
     const cl_batch *b = pass->batch;
     for (int64_t i = first; i < last; i++) {
         const int64_t label = pass->plan->labels[i];
-        if (label >= 0) {
-            NAME(row_task) row;
-            NAME(take_row)(&row, pass, i, label);
-            pass->plan->losses[i] = row.weight * NAME(row)(&row, b->D, what);
+        if (label < 0) {
+            continue;
         }
+        NAME(row_task) row;
+        NAME(take_row)(&row, pass, i, label);
+        if (pass->ahead > 0 && i + pass->ahead < last) {
+            NAME(take_next)(&row, pass, i, i + pass->ahead);
+        }
+        pass->plan->losses[i] = row.weight * NAME(row)(&row, b->D, what);
     }
 }
 
@@ -124,25 +164,6 @@ NAME(rows)(const cl_pass *pass, int64_t first, int64_t last)
     }
     else {
         NAME(rows_as)(pass, first, last, GRADIENT);
-    }
-}
-
-/* Fetch what the row that is `AHEAD` places on will read: rows come in class
- * order, that is scattered, and the processor cannot guess where from. */
-CL_INLINE void
-NAME(prefetch)(const cl_pass *pass, int64_t place)
-{
-    const cl_plan *plan = pass->plan;
-    if (place >= plan->counted) {
-        return;
-    }
-    const cl_batch *b = pass->batch;
-    const int64_t i = plan->rows[place];
-    const int64_t label = plan->labels[i];
-    prefetch_row(b->features + i * b->feature_stride, b->D * (int64_t)sizeof(FEATURE));
-    if (label != plan->labels[plan->rows[place - 1]]) {
-        prefetch_row(b->centers + label * b->center_stride,
-                     b->D * (int64_t)sizeof(CENTER));
     }
 }
 
@@ -191,15 +212,16 @@ CL_INLINE void
 NAME(placed_row)(const cl_pass *pass, int64_t place, int64_t label, double *sum,
                  double rate, int what)
 {
-    if (pass->prefetches) {
-        NAME(prefetch)(pass, place + AHEAD);
-    }
-    const int64_t i = pass->plan->rows[place];
+    const cl_plan *plan = pass->plan;
+    const int64_t i = plan->rows[place];
     NAME(row_task) row = {.sum = sum, .rate = rate};
     NAME(take_row)(&row, pass, i, label);
+    if (pass->ahead > 0 && place + pass->ahead < plan->counted) {
+        NAME(take_next)(&row, pass, i, plan->rows[place + pass->ahead]);
+    }
     const double loss = NAME(row)(&row, pass->batch->D, what);
     if (what & GRADIENT) {
-        pass->plan->losses[i] = row.weight * loss;
+        plan->losses[i] = row.weight * loss;
     }
 }
 

@@ -14,7 +14,7 @@ from .data import Split
 from .network import Network
 
 MOMENTUM = 0.9
-WEIGHT_DECAY = 2e-3
+WEIGHT_DECAY = 3e-3
 # A longer gradient is shortened to this length. Softmax alone does not need it at a
 # small learning rate; center loss does while its centers are still far from the data.
 MAX_GRADIENT_NORM = 2.0
@@ -30,7 +30,7 @@ class Settings:
 
     Attributes
     ----------
-    loss_weights : tuple of float, default (0.0, 0.3)
+    loss_weights : tuple of float, default (0.0, 0.2)
         One run for each: the factor of the center loss, the paper's lambda.
     epochs : int, default 60
         How often every training image is seen.
@@ -47,7 +47,7 @@ class Settings:
         Of initial weights, initial centers and the order of the images.
     """
 
-    loss_weights: tuple[float, ...] = (0.0, 0.3)
+    loss_weights: tuple[float, ...] = (0.0, 0.2)
     epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 0.2
