@@ -18,10 +18,10 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo test bench lint clean
+.PHONY: help demo test test-every-isa aarch64 bench lint clean
 
 help: ## show this
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1	\2/p' Makefile
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
 
 demo: $(READY) ## train on handwritten digits and draw demo.png
 	$(RUN) -m centerloss.demo --out demo.png
@@ -29,6 +29,16 @@ demo: $(READY) ## train on handwritten digits and draw demo.png
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
+
+test-every-isa: $(READY) ## run the tests with the lesser instruction sets, where they are
+	@for isa in x86-64-v2 x86-64-v3; do \
+		CENTERLOSS_ISA=$$isa $(RUN) -c 'import centerloss' 2>/dev/null \
+			|| { echo "No $$isa here"; continue; }; \
+		echo "CENTERLOSS_ISA=$$isa"; \
+		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q || exit 1; done
+
+aarch64: ## check that an emulated AArch64 gives the same bits
+	tests/c/aarch64.sh
 
 bench: $(READY) ## time a step side by side with the alternatives, some five minutes
 	$(RUN) -m pip install -q --disable-pip-version-check \
