@@ -3,9 +3,9 @@
  * bfloat16 (the upper half of a float). Loads widen to float, which is exact;
  * stores round to nearest, ties to even.
  *
- * Conversions take no branch, so that the compiler makes vectors of the loops
- * over lanes. Where there are instructions for half precision (HAS_F16C) they
- * do the same to whole lanes.
+ * Conversions take no branch. Where there are instructions for them
+ * (HAS_X86_64_V3) they work on all eight lanes, which go from and to one 16-byte
+ * vector; elsewhere and for fewer lanes there are loops.
  */
 #ifndef CENTERLOSS_HALF_H
 #define CENTERLOSS_HALF_H
@@ -13,6 +13,10 @@
 #include <stdint.h>
 
 #include "lanes.h"
+
+#ifdef HAS_X86_64_V3
+typedef uint32_t u_part __attribute__((vector_size(VECTOR_BYTES / 2)));
+#endif
 
 CL_INLINE float
 float_of_bits(uint32_t bits)
@@ -92,18 +96,41 @@ bfloat_from_float(float value)
     return (uint16_t)choose(is_nan, nan, rounded);
 }
 
+#ifdef HAS_X86_64_V3
+CL_INLINE f8
+halves_unpack(__m128i halves)
+{
+    f8 v;
+#if VECTOR_BYTES == 64
+    v.part[0] = _mm256_cvtph_ps(halves);
+#else
+    v.part[0] = _mm_cvtph_ps(halves);
+    v.part[1] = _mm_cvtph_ps(_mm_unpackhi_epi64(halves, halves));
+#endif
+    return v;
+}
+
+CL_INLINE __m128i
+halves_pack(f8 v)
+{
+#if VECTOR_BYTES == 64
+    return _mm256_cvtps_ph(v.part[0], _MM_FROUND_TO_NEAREST_INT);
+#else
+    return _mm_unpacklo_epi64(_mm_cvtps_ph(v.part[0], _MM_FROUND_TO_NEAREST_INT),
+                              _mm_cvtps_ph(v.part[1], _MM_FROUND_TO_NEAREST_INT));
+#endif
+}
+#endif
+
 CL_INLINE f8
 h8_load(const uint16_t *p, int n)
 {
-    float wide[LANES];
-#ifdef HAS_F16C
+#ifdef HAS_X86_64_V3
     if (n == LANES) {
-        __m128i halves;
-        memcpy(&halves, p, sizeof(halves));
-        _mm256_storeu_ps(wide, _mm256_cvtph_ps(halves));
-        return f8_load(wide, n);
+        return halves_unpack(_mm_loadu_si128((const __m128i *)p));
     }
 #endif
+    float wide[LANES];
     for (int k = 0; k < n; k++) {
         wide[k] = half_to_float(p[k]);
     }
@@ -113,15 +140,14 @@ h8_load(const uint16_t *p, int n)
 CL_INLINE void
 h8_store(uint16_t *p, f8 v, int n)
 {
-    float wide[LANES];
-    f8_store(wide, v, n);
-#ifdef HAS_F16C
+#ifdef HAS_X86_64_V3
     if (n == LANES) {
-        const __m128i halves = _mm256_cvtps_ph(_mm256_loadu_ps(wide), 0);
-        memcpy(p, &halves, sizeof(halves));
+        _mm_storeu_si128((__m128i *)p, halves_pack(v));
         return;
     }
 #endif
+    float wide[LANES];
+    f8_store(wide, v, n);
     for (int k = 0; k < n; k++) {
         p[k] = half_from_float(wide[k]);
     }
@@ -130,14 +156,60 @@ h8_store(uint16_t *p, f8 v, int n)
 CL_INLINE void
 h8_stream(uint16_t *p, f8 v)
 {
+#ifdef HAS_X86_64_V3
+    _mm_stream_si128((__m128i *)p, halves_pack(v));
+#else
     uint16_t halves[LANES];
     h8_store(halves, v, LANES);
     stream_store(p, halves, sizeof(halves));
+#endif
 }
+
+#ifdef HAS_X86_64_V3
+CL_INLINE f8
+bfloats_unpack(__m128i bfloats)
+{
+    f8 v;
+#if VECTOR_BYTES == 64
+    v.part[0] = (f_part)_mm256_slli_epi32(_mm256_cvtepu16_epi32(bfloats), 16);
+#else
+    v.part[0] = (f_part)_mm_unpacklo_epi16(_mm_setzero_si128(), bfloats);
+    v.part[1] = (f_part)_mm_unpackhi_epi16(_mm_setzero_si128(), bfloats);
+#endif
+    return v;
+}
+
+/* bfloat_from_float() of a part, in 32-bit lanes. */
+CL_INLINE u_part
+bfloats_round(f_part value)
+{
+    const u_part bits = (u_part)value;
+    const u_part rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
+    const u_part nan = (bits >> 16) | 0x40u;
+    const u_part is_nan = (u_part)((bits & 0x7fffffffu) > (255u << 23));
+    return (is_nan & nan) | (~is_nan & rounded);
+}
+
+CL_INLINE __m128i
+bfloats_pack(f8 v)
+{
+#if VECTOR_BYTES == 64
+    return _mm256_cvtepi32_epi16((__m256i)bfloats_round(v.part[0]));
+#else
+    return _mm_packus_epi32((__m128i)bfloats_round(v.part[0]),
+                            (__m128i)bfloats_round(v.part[1]));
+#endif
+}
+#endif
 
 CL_INLINE f8
 b8_load(const uint16_t *p, int n)
 {
+#ifdef HAS_X86_64_V3
+    if (n == LANES) {
+        return bfloats_unpack(_mm_loadu_si128((const __m128i *)p));
+    }
+#endif
     float wide[LANES];
     for (int k = 0; k < n; k++) {
         wide[k] = bfloat_to_float(p[k]);
@@ -148,6 +220,12 @@ b8_load(const uint16_t *p, int n)
 CL_INLINE void
 b8_store(uint16_t *p, f8 v, int n)
 {
+#ifdef HAS_X86_64_V3
+    if (n == LANES) {
+        _mm_storeu_si128((__m128i *)p, bfloats_pack(v));
+        return;
+    }
+#endif
     float wide[LANES];
     f8_store(wide, v, n);
     for (int k = 0; k < n; k++) {
@@ -158,9 +236,13 @@ b8_store(uint16_t *p, f8 v, int n)
 CL_INLINE void
 b8_stream(uint16_t *p, f8 v)
 {
-    uint16_t halves[LANES];
-    b8_store(halves, v, LANES);
-    stream_store(p, halves, sizeof(halves));
+#ifdef HAS_X86_64_V3
+    _mm_stream_si128((__m128i *)p, bfloats_pack(v));
+#else
+    uint16_t bfloats[LANES];
+    b8_store(bfloats, v, LANES);
+    stream_store(p, bfloats, sizeof(bfloats));
+#endif
 }
 
 #endif

@@ -123,15 +123,19 @@ NAME(take_next)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t la
     const char *x = b->features + later * b->feature_stride;
     const char *c = b->centers + label * b->center_stride;
     const bool other_center = label >= 0 && label != pass->plan->labels[i];
-    if (b->D * (int64_t)sizeof(FEATURE) > SHORT_ROW_BYTES) {
+    const int64_t x_bytes = b->D * (int64_t)sizeof(FEATURE);
+    const int64_t c_bytes = b->D * (int64_t)sizeof(CENTER);
+    if (x_bytes > SHORT_ROW_BYTES) {
         row->next_x = x;
         row->next_c = other_center ? c : NULL;
-        return;
     }
-    fetch(x, b->D * (int64_t)sizeof(FEATURE));
-    if (other_center) {
-        fetch(c, b->D * (int64_t)sizeof(CENTER));
+    else {
+        fetch(x, x_bytes);
+        fetch(c, other_center ? c_bytes : 0);
     }
+    /* The last line, of which rows that start within a line have a part. */
+    fetch(x + x_bytes - 1, 1);
+    fetch(c + c_bytes - 1, 1);
 }
 
 CL_INLINE void

@@ -11,7 +11,7 @@
 #pragma GCC target("sse4.2,popcnt,avx2,bmi,bmi2,f16c,fma,lzcnt,movbe")
 #endif
 /* clang-format on */
-#define HAS_F16C
+#define HAS_X86_64_V3
 #define VECTOR_BYTES 32
 /* GCC makes two of each of these out of __builtin_convertvector. */
 #define PART_WIDEN(v) _mm256_cvtps_pd(v)

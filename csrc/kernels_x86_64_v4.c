@@ -13,7 +13,7 @@
 #pragma GCC target("prefer-vector-width=512")
 #endif
 /* clang-format on */
-#define HAS_F16C
+#define HAS_X86_64_V3
 #define VECTOR_BYTES 64
 /* GCC makes two of each of these out of __builtin_convertvector. */
 #define PART_WIDEN(v) _mm512_cvtps_pd(v)

@@ -167,6 +167,8 @@ d8_total(d8 v)
     return two[0] + two[1];
 }
 
+/* Store past the cache: worth it for results too large to stay in it. Both
+ * addresses and the size are multiples of STREAM_BYTES, where that is not 0. */
 CL_INLINE void
 stream_store(void *to, const void *from, size_t size)
 {

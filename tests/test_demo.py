@@ -327,8 +327,7 @@ def test_runs_do_not_touch_each_other(folder):
     split = load_idx(folder).standardized()
     together = train(split, Settings(loss_weights=(0.0, 0.2), epochs=2))
     for run in together:
-        weight = run.center_loss.loss_weight
-        (alone,) = train(split, Settings(loss_weights=(weight,), epochs=2))
+        (alone,) = train(split, Settings(loss_weights=(run.loss_weight,), epochs=2))
         assert np.array_equal(alone.network.parameters, run.network.parameters)
         assert np.array_equal(alone.center_loss.centers, run.center_loss.centers)
 

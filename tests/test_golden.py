@@ -19,22 +19,22 @@ from layouts import every_second_row
 import centerloss
 
 GOLDEN = """\
-float32 losses dbe8e9d4d8e48659
-float32 gradients 07e981ec189276df
-float32 centers b6f6840d42f3cced
-float32 classes 729f68e890310188
-float64 losses 405ed71a0439ca11
-float64 gradients 04c9f993c86f0d3d
-float64 centers ad902ad05c247d89
-float64 classes fbcc570b1280f72e
-float16 losses dbe8e9d4d8e48659
-float16 gradients 88b851b8543707d6
-float16 centers b6f6840d42f3cced
-float16 classes 729f68e890310188
-bfloat16 losses dbe8e9d4d8e48659
-bfloat16 gradients 7e27052a44f2cfa2
-bfloat16 centers b6f6840d42f3cced
-bfloat16 classes 729f68e890310188
+float32 losses f468a43c2d893b18
+float32 gradients 9d30df326f77aa13
+float32 centers d8f3a63e2201358b
+float32 classes 0c6603f587f8a224
+float64 losses c66cb9bcf4efceee
+float64 gradients affcb4239d55b164
+float64 centers e4e31327b3ce82b0
+float64 classes d0b8cebe0d3f0969
+float16 losses f468a43c2d893b18
+float16 gradients cfb945d6ca9a69b8
+float16 centers d8f3a63e2201358b
+float16 classes 0c6603f587f8a224
+bfloat16 losses f468a43c2d893b18
+bfloat16 gradients c42a58ee77cf8c92
+bfloat16 centers d8f3a63e2201358b
+bfloat16 classes 0c6603f587f8a224
 """
 DTYPES = {
     "float32": (np.float32, np.float32),
@@ -56,11 +56,11 @@ def integers(seed, shape, bits):
 
 
 def batch(dtype, centers_dtype):
-    """Features, labels, centers and weights, which every dtype holds exactly."""
+    """Features that every dtype holds, labels, and centers and weights of all bits."""
     features = (integers(1, (ROWS, COLUMNS), 9) - 2**8) / 2**7
-    centers = (integers(2, (CLASSES, COLUMNS), 24) - 2**23) / 2**22
+    centers = (integers(2, (CLASSES, COLUMNS), 53) - 2**52) / 2**51
     labels = integers(3, ROWS, 20) % CLASSES * integers(4, ROWS, 1)
-    weights = integers(5, ROWS, 10) / 2**9
+    weights = integers(5, ROWS, 53) / 2**52
     return features.astype(dtype), labels, centers.astype(centers_dtype), weights
 
 
@@ -75,15 +75,16 @@ def lines(name, layout=np.copy, labels_dtype=np.int64):
     """Of what three steps give and leave behind, and of the classes after that."""
     features, labels, centers, weights = batch(*DTYPES[name])
     features, labels = layout(features), layout(labels.astype(labels_dtype))
+    arguments = (features, labels, centers)
     options = [
         {"sample_weight": weights},
-        {"reduction": "sum", "loss_weight": 0.003, "ignore_index": 0},
-        {"reduction": "none", "normalize": False, "alpha": 0.001},
+        {"sample_weight": weights, "reduction": "sum", "ignore_index": 0},
+        {"loss_weight": 0.003, "reduction": "none", "normalize": False, "alpha": 0.001},
     ]
-    steps = [centerloss.step(features, labels, centers, **given) for given in options]
+    steps = [centerloss.step(*arguments, **given) for given in options]
     losses, gradients = zip(*steps, strict=True)
-    delta = centerloss.center_delta(features, labels, centers)
-    classes = centerloss.class_sums(features, labels, centers)
+    delta = centerloss.center_delta(*arguments, sample_weight=weights)
+    classes = centerloss.class_sums(*arguments, sample_weight=weights)
     return (
         line(name, "losses", arrays=losses)
         + line(name, "gradients", arrays=gradients)

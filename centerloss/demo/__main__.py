@@ -110,7 +110,7 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="R",
         type=_checked(float, "a number above 0", lambda r: 0 < r < math.inf),
         default=default.learning_rate,
-        help="of the first step, falling from there (default: %(default)s)",
+        help="of the first step; it falls to 0 along a cosine (default: %(default)s)",
     )
     add(
         "--feat-dim",
@@ -126,7 +126,7 @@ def _make_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=_checked(float, "a number from 0", lambda w: 0 <= w < math.inf),
         default=default.loss_weights,
-        help="factors of the center loss, one run for each "
+        help="factors of the center loss, approached from 0; one run for each "
         f"(default: {' '.join(f'{w:g}' for w in default.loss_weights)})",
     )
     add(

@@ -15,8 +15,8 @@ from .network import Network
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 3e-3
-# A longer gradient is shortened to this length. Softmax alone does not need it at a
-# small learning rate; center loss does while its centers are still far from the data.
+# A longer gradient is shortened to this length: a learning rate this large diverges
+# without.
 MAX_GRADIENT_NORM = 2.0
 
 
@@ -30,8 +30,11 @@ class Settings:
 
     Attributes
     ----------
-    loss_weights : tuple of float, default (0.0, 0.2)
-        One run for each: the factor of the center loss, the paper's lambda.
+    loss_weights : tuple of float, default (0.0, 0.1)
+        One run for each: the factor of the center loss, the paper's lambda. It is
+        approached in equal parts from 0 at the first step: the classes have to find
+        their directions before they are pulled together, else one may end up behind
+        others, where a last layer without bias cannot tell it from them.
     epochs : int, default 60
         How often every training image is seen.
     batch_size : int, default 64
@@ -47,7 +50,7 @@ class Settings:
         Of initial weights, initial centers and the order of the images.
     """
 
-    loss_weights: tuple[float, ...] = (0.0, 0.2)
+    loss_weights: tuple[float, ...] = (0.0, 0.1)
     epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 0.2
@@ -65,9 +68,11 @@ class Run:
 
     Attributes
     ----------
+    loss_weight : float
+    settings : Settings
     network : Network
     center_loss : CenterLoss
-    settings : Settings
+        Its own ``loss_weight`` is that of the last step.
     seconds, seconds_centerloss : float
         Time spent in all steps, and the part of it inside ``CenterLoss.step``.
     """
@@ -83,19 +88,25 @@ class Run:
             num_classes,
             dim,
             alpha=settings.alpha,
-            loss_weight=loss_weight,
             rng=np.random.default_rng([seed, 1]),
         )
-        self.settings = settings
+        self.loss_weight, self.settings = loss_weight, settings
         self.seconds = self.seconds_centerloss = 0.0
         self._velocity = np.zeros_like(self.network.parameters)
         most_rows = min(settings.batch_size, len(split.train_images))
         self._feature_gradient = np.empty((most_rows, dim), np.float32)
 
     def step(
-        self, images: NDArray, labels: NDArray[np.integer], learning_rate: float
+        self, images: NDArray, labels: NDArray[np.integer], progress: float
     ) -> float:
         """Take one step of gradient descent and return the loss before it.
+
+        Parameters
+        ----------
+        images : ndarray of shape (B, P), float32
+        labels : ndarray of shape (B,), integers
+        progress : float
+            From 0 at the first step to 1: what learning rate and loss weight go by.
 
         Raises
         ------
@@ -104,6 +115,7 @@ class Run:
         """
         start = time.perf_counter()
         network = self.network
+        self.center_loss.loss_weight = self.loss_weight * progress
         with np.errstate(over="ignore", invalid="ignore"):
             loss, gradient = network.loss_and_gradient(
                 images, labels, self._center_step
@@ -115,7 +127,8 @@ class Run:
         gradient[: network.num_weights] += (
             WEIGHT_DECAY * network.parameters[: network.num_weights]
         )
-        gradient *= learning_rate
+        rate = self.settings.learning_rate * (1 + math.cos(math.pi * progress)) / 2
+        gradient *= rate
         self._velocity *= MOMENTUM
         self._velocity -= gradient
         network.parameters += self._velocity
@@ -134,7 +147,7 @@ class Run:
 
     def divergence(self) -> Divergence:
         """Return the error that says that this run has gone astray."""
-        weight = self.center_loss.loss_weight
+        weight = self.loss_weight
         rate = self.settings.learning_rate
         advice = f"--learning-rate {rate / 4:g}"
         if weight:
@@ -189,9 +202,8 @@ def train(
     # Products this small gain nothing from threads, and lose much on a busy machine.
     with threadpool_limits(1, user_api="blas"):
         for i, batch in enumerate(batches):
-            rate = settings.learning_rate * (1 + math.cos(math.pi * i / steps)) / 2
             images, labels = split.train_images[batch], split.train_labels[batch]
-            losses = [run.step(images, labels, rate) for run in runs]
+            losses = [run.step(images, labels, i / steps) for run in runs]
             if on_step is not None:
                 on_step(losses)
     return runs
@@ -266,7 +278,7 @@ def evaluate(run: Run, split: Split) -> Result:
     if not (math.isfinite(within + between) and between > 0):
         raise run.divergence()
     return Result(
-        loss_weight=run.center_loss.loss_weight,
+        loss_weight=run.loss_weight,
         alpha=run.center_loss.alpha,
         epochs=run.settings.epochs,
         test_accuracy=float(np.mean(scores.argmax(axis=1) == labels)),
