@@ -49,14 +49,21 @@ def test_other_python_threads_run_meanwhile():
     assert min(shares) < 0.5
 
 
+def number_of_threads():
+    """Count all threads of the process where /proc tells, else those of Python."""
+    tasks = "/proc/self/task"
+    return len(os.listdir(tasks)) if os.path.exists(tasks) else threading.active_count()
+
+
 @pytest.mark.usefixtures("two_threads")
 def test_no_thread_outlives_its_call():
-    tasks = "/proc/self/task"
-    before = len(os.listdir(tasks)) if os.path.exists(tasks) else None
+    before = number_of_threads()
     centerloss.step(*large_batch())
-    assert threading.active_count() == 1
-    if before is not None:
-        assert len(os.listdir(tasks)) == before
+    # The kernel may list a thread for a moment after it has been joined.
+    deadline = time.perf_counter() + 5
+    while number_of_threads() > before and time.perf_counter() < deadline:
+        time.sleep(0.01)
+    assert number_of_threads() <= before
 
 
 @pytest.mark.usefixtures("two_threads")
