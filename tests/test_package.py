@@ -57,6 +57,12 @@ def test_stubs_have_the_signatures_of_the_functions(name):
     assert parameters(stub) == parameters(getattr(centerloss, name))
 
 
+@pytest.mark.parametrize("name", CALLS)
+def test_both_implementations_have_one_docstring(name):
+    ours, twin = (getattr(m, name) for m in (centerloss, centerloss.reference))
+    assert inspect.getdoc(ours) == inspect.getdoc(twin)
+
+
 @pytest.mark.parametrize("name", centerloss.__all__)
 def test_everything_public_has_a_docstring(name):
     public = getattr(centerloss, name)
