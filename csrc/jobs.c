@@ -97,7 +97,7 @@ plan_memory(cl_plan *plan, const cl_batch *b, int needs)
     const int64_t words =
         plan->threads * plan->sum_size + b->B + n_losses + 2 * grouped;
     const int64_t bytes = 64 + 8 * words + n_chunks * (int64_t)sizeof(cl_chunk);
-    plan->memory = malloc((size_t)bytes);
+    plan->memory = (uint64_t)bytes <= SIZE_MAX ? malloc((size_t)bytes) : NULL;
     if (plan->memory == NULL) {
         return false;
     }
@@ -122,7 +122,7 @@ plan_groups(cl_plan *plan, const cl_batch *b)
         return true;
     }
     const int64_t row_bytes = (b->D + 1) * (int64_t)sizeof(double);
-    if (n_partials > INT64_MAX / row_bytes) {
+    if ((uint64_t)n_partials > (uint64_t)PTRDIFF_MAX / (uint64_t)row_bytes) {
         return false;
     }
     plan->partials = malloc((size_t)(n_partials * row_bytes));
@@ -239,12 +239,15 @@ enum {
 static bool
 is_streamed(const cl_batch *b, const cl_result *result)
 {
-    if (STREAM_BYTES == 0 || result->gradient == NULL) {
-        return false;
-    }
-    return feature_bytes(b) >= LEAST_BYTES_STREAMED &&
+#if STREAM_BYTES
+    return result->gradient != NULL && feature_bytes(b) >= LEAST_BYTES_STREAMED &&
            (uintptr_t)result->gradient % STREAM_BYTES == 0 &&
            result->gradient_stride % STREAM_BYTES == 0;
+#else
+    (void)b;
+    (void)result;
+    return false;
+#endif
 }
 
 static cl_pass

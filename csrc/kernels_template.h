@@ -103,7 +103,10 @@ NAME(take_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t lab
     const cl_batch *b = pass->batch;
     row->x = (const FEATURE *)(b->features + i * b->feature_stride);
     row->c = (CENTER *)(b->centers + label * b->center_stride);
-    row->gradient = (FEATURE *)(pass->gradient + i * pass->gradient_stride);
+    row->gradient = NULL;
+    if (pass->gradient != NULL) {
+        row->gradient = (FEATURE *)(pass->gradient + i * pass->gradient_stride);
+    }
     row->weight = b->weights != NULL ? b->weights[i] : 1.0;
     row->scale = (CENTER)(row->weight * pass->factor);
     row->next_x = NULL;
@@ -120,22 +123,21 @@ NAME(take_next)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t la
 {
     const cl_batch *b = pass->batch;
     const int64_t label = pass->plan->labels[later];
-    const char *x = b->features + later * b->feature_stride;
-    const char *c = b->centers + label * b->center_stride;
-    const bool other_center = label >= 0 && label != pass->plan->labels[i];
     const int64_t x_bytes = b->D * (int64_t)sizeof(FEATURE);
     const int64_t c_bytes = b->D * (int64_t)sizeof(CENTER);
-    if (x_bytes > SHORT_ROW_BYTES) {
-        row->next_x = x;
-        row->next_c = other_center ? c : NULL;
-    }
-    else {
-        fetch(x, x_bytes);
-        fetch(c, other_center ? c_bytes : 0);
-    }
-    /* The last line, of which rows that start within a line have a part. */
+    const bool is_short = x_bytes <= SHORT_ROW_BYTES;
+    /* The last line is always fetched at once: a row that starts within a line
+     * has a part of one more than its length tells. */
+    const char *x = b->features + later * b->feature_stride;
+    fetch(x, is_short ? x_bytes : 0);
     fetch(x + x_bytes - 1, 1);
-    fetch(c + c_bytes - 1, 1);
+    row->next_x = is_short ? NULL : x;
+    if (label >= 0 && label != pass->plan->labels[i]) {
+        const char *c = b->centers + label * b->center_stride;
+        fetch(c, is_short ? c_bytes : 0);
+        fetch(c + c_bytes - 1, 1);
+        row->next_c = is_short ? NULL : c;
+    }
 }
 
 CL_INLINE void
@@ -197,7 +199,10 @@ NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank, const double *sum
     const double share = class_share(pass, weight);
     const int64_t at = pass->finish == CL_SUMS ? rank : label;
     CENTER *c = (CENTER *)(b->centers + label * b->center_stride);
-    CENTER *out = (CENTER *)(pass->class_rows + at * pass->class_stride);
+    CENTER *out = c;
+    if (pass->finish != CL_MOVE) {
+        out = (CENTER *)(pass->class_rows + at * pass->class_stride);
+    }
     int64_t j = 0;
     for (; j + LANES <= b->D; j += LANES) {
         NAME(finish_block)(pass, sum + j, share, c + j, out + j, LANES);
