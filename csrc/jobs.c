@@ -195,8 +195,8 @@ chunks_part(void *argument, int part, int parts)
 }
 
 /* Rows are fetched this many bytes of features ahead of use, in whole rows: far
- * enough to hide the memory's latency, near enough to stay in the first-level
- * cache. Features that fit into the second-level cache are mostly there. */
+ * enough to hide the memory's latency, near enough to be still in the
+ * second-level cache. Features that fit into it are mostly there already. */
 enum {
     BYTES_AHEAD = 4096,
     LEAST_BYTES_FETCHED = 128 * 1024

@@ -15,10 +15,8 @@ enum {
     ALONE = 8,    /* it is the class's only row: move the center at once */
 };
 
-enum {
-    AHEAD = 4
-}; /* rows from fetching to use: measured best of 1 to 8 */
-
+/* A row of at most this many bytes is fetched at once, a longer one bit by bit:
+ * measured faster on rows of 512 bytes and of 2 KiB, respectively. */
 enum {
     SHORT_ROW_BYTES = 1024
 };
