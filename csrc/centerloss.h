@@ -12,8 +12,8 @@
  *     K   classes                    centers   (K, D)
  *     U   classes the batch touches  weights   (B,)
  *
- * A job is done in two moves. cl_plan_make() reads the labels, groups the rows
- * and allocates: it does everything that can fail and stores nothing in the
+ * A job is done in two moves. cl_plan_make() reads the labels, settles the order of
+ * the rows and allocates: it does everything that can fail and stores nothing in the
  * caller's arrays. The job itself then cannot fail. A caller that has its
  * output arrays before it starts the job therefore gets all or nothing.
  *
@@ -96,7 +96,7 @@ typedef struct cl_chunk cl_chunk;
 /* Which parts of a plan a job needs. */
 enum {
     CL_LOSSES = 1, /* loss or gradient are wanted */
-    CL_GROUPS = 2, /* rows are wanted class by class */
+    CL_GROUPS = 2, /* sums over the rows of each class are wanted */
 };
 
 typedef struct {
@@ -106,16 +106,24 @@ typedef struct {
     double weight;   /* W, the weights of the counted rows added up */
 
     int threads;
-    void *memory;     /* holds all that follows but the partials */
-    double *sums;     /* (threads, D), sum_size doubles from row to row */
-    double *losses;   /* (B,) w_i/2 ||d_i||^2 */
-    int64_t *labels;  /* (B,), -1 for an ignored row */
+    void *memory;    /* holds losses, labels and counts */
+    double *losses;  /* (B,) w_i/2 ||d_i||^2 */
+    int64_t *labels; /* (B,), -1 for an ignored row */
+    int64_t *counts; /* (K,) the rows of each class, or NULL */
+
+    bool in_batch_order; /* or else in class order */
+    void *work;          /* holds all that follows but the partials */
+    double *sums;        /* a class's sum and its weight: in batch order
+                            (segments, K, D + 1), in class order (threads, 2, D + 1) */
+    int64_t sum_size;    /* doubles from one of them to the next */
+    int64_t segments;    /* of the batch, see groups.h */
+
     int64_t *rows;    /* (counted,) rows in class order, batch order within */
-    int64_t *spare;   /* (counted,) for the sort */
-    cl_chunk *chunks; /* (n_chunks + 1,) */
-    double *partials; /* a row of D + 1 per chunk of a class with several */
-    int64_t sum_size;
+    cl_chunk *chunks; /* (n_chunks + 1,) of the rows */
     int64_t n_chunks;
+    double *partials; /* a row of D + 1 per chunk of a class with several */
+    char *staged;     /* (threads, staged_size) room for a row of the gradient */
+    int64_t staged_size;
 } cl_plan;
 
 /* Read and check the labels, then group, count and allocate. `needs` is

@@ -30,49 +30,52 @@ load_label(const char *p, int size, bool is_signed)
 /* `size` and `is_signed` are constants at every call, so that each label type
  * gets a loop of its own. */
 static inline int64_t
-read_labels_as(const cl_batch *b, int64_t *labels, int64_t *counted, int size,
-               bool is_signed)
+read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
 {
     const int64_t B = b->B, stride = b->label_stride;
     const uint64_t K = (uint64_t)b->K;
     /* No label of 8 unsigned bytes is negative, though it may look like it. */
     const bool ignores = b->ignores && (is_signed || b->ignore_index >= 0);
-    const int64_t ignore_index = b->ignore_index;
+    const int64_t ignore_index = ignores ? b->ignore_index : -1;
+    int64_t *labels = plan->labels;
+    int64_t *counts = plan->counts;
     int64_t ignored = 0;
     for (int64_t i = 0; i < B; i++) {
         const int64_t label = load_label(b->labels + i * stride, size, is_signed);
-        if (ignores && label == ignore_index) {
+        if (label == ignore_index && ignores) {
             labels[i] = -1;
             ignored++;
+            continue;
         }
-        else if ((uint64_t)label >= K) {
+        if ((uint64_t)label >= K) {
             return i;
         }
-        else {
-            labels[i] = label;
+        labels[i] = label;
+        if (counts != NULL) {
+            counts[label]++;
         }
     }
-    *counted = B - ignored;
+    plan->counted = B - ignored;
     return -1;
 }
 
 int64_t
-cl_read_labels(const cl_batch *batch, int64_t *labels, int64_t *counted)
+cl_read_labels(const cl_batch *batch, cl_plan *plan)
 {
     const bool is_signed = batch->label_signed;
     switch (batch->label_size) {
         case 1:
-            return is_signed ? read_labels_as(batch, labels, counted, 1, true)
-                             : read_labels_as(batch, labels, counted, 1, false);
+            return is_signed ? read_labels_as(batch, plan, 1, true)
+                             : read_labels_as(batch, plan, 1, false);
         case 2:
-            return is_signed ? read_labels_as(batch, labels, counted, 2, true)
-                             : read_labels_as(batch, labels, counted, 2, false);
+            return is_signed ? read_labels_as(batch, plan, 2, true)
+                             : read_labels_as(batch, plan, 2, false);
         case 4:
-            return is_signed ? read_labels_as(batch, labels, counted, 4, true)
-                             : read_labels_as(batch, labels, counted, 4, false);
+            return is_signed ? read_labels_as(batch, plan, 4, true)
+                             : read_labels_as(batch, plan, 4, false);
         default:
-            return is_signed ? read_labels_as(batch, labels, counted, 8, true)
-                             : read_labels_as(batch, labels, counted, 8, false);
+            return is_signed ? read_labels_as(batch, plan, 8, true)
+                             : read_labels_as(batch, plan, 8, false);
     }
 }
 

@@ -179,25 +179,33 @@ bfloats_unpack(__m128i bfloats)
     return v;
 }
 
-/* bfloat_from_float() of a part, in 32-bit lanes. */
+/* bfloat_from_float() of a part, left in the upper halves of 32-bit lanes. */
 CL_INLINE u_part
 bfloats_round(f_part value)
 {
     const u_part bits = (u_part)value;
-    const u_part rounded = (bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16;
-    const u_part nan = (bits >> 16) | 0x40u;
-    const u_part is_nan = (u_part)((bits & 0x7fffffffu) > (255u << 23));
-    return (is_nan & nan) | (~is_nan & rounded);
+    const u_part rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
+    const u_part nan = bits | (0x40u << 16);
+#if VECTOR_BYTES == 64
+    const __mmask8 is_nan = _mm256_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    return (u_part)_mm256_mask_mov_epi32((__m256i)rounded, is_nan, (__m256i)nan);
+#else
+    const __m128 is_nan = _mm_cmpunord_ps(value, value);
+    return (u_part)_mm_blendv_ps((__m128)rounded, (__m128)nan, is_nan);
+#endif
 }
 
 CL_INLINE __m128i
 bfloats_pack(f8 v)
 {
 #if VECTOR_BYTES == 64
-    return _mm256_cvtepi32_epi16((__m256i)bfloats_round(v.part[0]));
+    const __m256i upper =
+        _mm256_setr_epi16(1, 3, 5, 7, 9, 11, 13, 15, 0, 0, 0, 0, 0, 0, 0, 0);
+    const __m256i rounded = (__m256i)bfloats_round(v.part[0]);
+    return _mm256_castsi256_si128(_mm256_permutexvar_epi16(upper, rounded));
 #else
-    return _mm_packus_epi32((__m128i)bfloats_round(v.part[0]),
-                            (__m128i)bfloats_round(v.part[1]));
+    return _mm_packus_epi32((__m128i)(bfloats_round(v.part[0]) >> 16),
+                            (__m128i)(bfloats_round(v.part[1]) >> 16));
 #endif
 }
 #endif

@@ -1,160 +1,14 @@
 /*
- * Each job as passes over the batch: what is planned, and how the work is
- * split over threads.
+ * Each job as passes over the batch, and how the work of a pass is split over
+ * threads.
  */
-#include <stdlib.h>
 #include <string.h>
 
 #include "groups.h"
 #include "kernels.h"
 #include "lanes.h"
+#include "plan.h"
 #include "threads.h"
-
-/* Sizes of a feature and of a center's value. */
-static int64_t
-feature_size(cl_types types)
-{
-    return types == CL_FLOAT64 ? 8 : types == CL_FLOAT32 ? 4 : 2;
-}
-
-static int64_t
-center_size(cl_types types)
-{
-    return types == CL_FLOAT64 ? 8 : 4;
-}
-
-static double
-feature_bytes(const cl_batch *b)
-{
-    return (double)b->B * (double)b->D * (double)feature_size(b->types);
-}
-
-/* Creating and joining a thread costs some 15 to 30 us; a share of the features
- * that is read, worked on and written in less is not worth one. */
-enum {
-    LEAST_BYTES_PER_THREAD = 300 * 1024
-};
-
-static int
-threads_worth(const cl_batch *b, int threads)
-{
-    const double worth = feature_bytes(b) / LEAST_BYTES_PER_THREAD;
-    const int most = threads < CL_MAX_THREADS ? threads : CL_MAX_THREADS;
-    return worth < 2 ? 1 : worth < most ? (int)worth : most;
-}
-
-/* The sum of n doubles in an order that depends on n alone, halving down to
- * short runs of lanes, so that the error grows with log n. */
-static double
-sum_of(const double *v, int64_t n)
-{
-    enum {
-        RUN = 1024
-    };
-    if (n > RUN) {
-        const int64_t half = (n / 2 + RUN - 1) / RUN * RUN;
-        return sum_of(v, half) + sum_of(v + half, n - half);
-    }
-    d8 lanes = d8_zero();
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        lanes = d8_add(lanes, d8_load(v + i, LANES), LANES);
-    }
-    double rest = 0;
-    for (; i < n; i++) {
-        rest += v[i];
-    }
-    return d8_total(lanes) + rest;
-}
-
-/* W. The rows' losses are not there yet: their place holds the weights. */
-static double
-counted_weight(const cl_plan *plan, const cl_batch *b)
-{
-    if (b->weights == NULL) {
-        return (double)plan->counted;
-    }
-    for (int64_t i = 0; i < b->B; i++) {
-        plan->losses[i] = plan->labels[i] >= 0 ? b->weights[i] : 0.0;
-    }
-    return sum_of(plan->losses, b->B);
-}
-
-/* All memory whose size does not depend on the labels, in one piece: small
- * batches are common, and each malloc would cost as much as several rows. */
-static bool
-plan_memory(cl_plan *plan, const cl_batch *b, int needs)
-{
-    const int64_t most = INT64_MAX / 4096; /* below it no size here overflows */
-    if (b->B > most || b->D > most) {
-        return false;
-    }
-    const int64_t grouped = needs & CL_GROUPS ? b->B : 0;
-    const int64_t n_losses = needs & CL_LOSSES ? b->B : 0;
-    const int64_t n_chunks = grouped > 0 ? cl_most_chunks(b->B, b->K) + 1 : 1;
-    /* Sums start on cache lines, and two threads' never share one. */
-    plan->sum_size = grouped > 0 ? (b->D + 15) / 8 * 8 : 0;
-    const int64_t words =
-        plan->threads * plan->sum_size + b->B + n_losses + 2 * grouped;
-    const int64_t bytes = 64 + 8 * words + n_chunks * (int64_t)sizeof(cl_chunk);
-    plan->memory = (uint64_t)bytes <= SIZE_MAX ? malloc((size_t)bytes) : NULL;
-    if (plan->memory == NULL) {
-        return false;
-    }
-    plan->sums = (double *)(((uintptr_t)plan->memory + 63) / 64 * 64);
-    plan->losses = plan->sums + plan->threads * plan->sum_size;
-    plan->labels = (int64_t *)(plan->losses + n_losses);
-    plan->rows = plan->labels + b->B;
-    plan->spare = plan->rows + grouped;
-    plan->chunks = (cl_chunk *)(plan->spare + grouped);
-    return true;
-}
-
-static bool
-plan_groups(cl_plan *plan, const cl_batch *b)
-{
-    int64_t n_partials;
-    plan->rows =
-        cl_sort_rows(plan->labels, b->B, b->K, plan->counted, plan->rows, plan->spare);
-    plan->n_chunks = cl_cut_chunks(plan->labels, plan->rows, plan->counted,
-                                   plan->chunks, &plan->classes, &n_partials);
-    if (n_partials == 0) {
-        return true;
-    }
-    const int64_t row_bytes = (b->D + 1) * (int64_t)sizeof(double);
-    if ((uint64_t)n_partials > (uint64_t)PTRDIFF_MAX / (uint64_t)row_bytes) {
-        return false;
-    }
-    plan->partials = malloc((size_t)(n_partials * row_bytes));
-    return plan->partials != NULL;
-}
-
-cl_status
-cl_plan_make(cl_plan *plan, const cl_batch *batch, int needs, int threads)
-{
-    *plan = (cl_plan){.bad_row = -1, .threads = threads_worth(batch, threads)};
-    if (!plan_memory(plan, batch, needs)) {
-        return CL_NO_MEMORY;
-    }
-    plan->bad_row = cl_read_labels(batch, plan->labels, &plan->counted);
-    if (plan->bad_row >= 0) {
-        return CL_BAD_LABEL;
-    }
-    if (needs & CL_LOSSES) {
-        plan->weight = counted_weight(plan, batch);
-    }
-    if (needs & CL_GROUPS && !plan_groups(plan, batch)) {
-        return CL_NO_MEMORY;
-    }
-    return CL_OK;
-}
-
-void
-cl_plan_free(cl_plan *plan)
-{
-    free(plan->memory);
-    free(plan->partials);
-}
 
 /* Rows first..last-1 in batch order, a like share for every thread. */
 static void
@@ -191,7 +45,22 @@ chunks_part(void *argument, int part, int parts)
     const cl_plan *plan = pass->plan;
     cl_kernels_for(pass->batch->types)
         ->chunks(pass, chunk_at(plan, part, parts), chunk_at(plan, part + 1, parts),
-                 plan->sums + part * plan->sum_size);
+                 plan->sums + 2 * part * plan->sum_size,
+                 plan->staged + part * plan->staged_size);
+}
+
+static void
+segments_part(void *argument, int part, int parts)
+{
+    const cl_pass *pass = argument;
+    const cl_plan *plan = pass->plan;
+    const int64_t B = pass->batch->B, n = plan->segments;
+    for (int64_t k = n * part / parts; k < n * (part + 1) / parts; k++) {
+        const int64_t first = k * SEGMENT_ROWS, last = first + SEGMENT_ROWS;
+        cl_kernels_for(pass->batch->types)
+            ->segment(pass, first, last < B ? last : B,
+                      plan->sums + k * pass->batch->K * plan->sum_size);
+    }
 }
 
 /* Rows are fetched this many bytes of features ahead of use, in whole rows: far
@@ -205,19 +74,29 @@ enum {
 static int64_t
 rows_ahead(const cl_batch *b)
 {
-    if (feature_bytes(b) < LEAST_BYTES_FETCHED) {
+    if (cl_feature_bytes(b) < LEAST_BYTES_FETCHED) {
         return 0;
     }
-    const int64_t rows = BYTES_AHEAD / (b->D * feature_size(b->types));
+    const int64_t rows = BYTES_AHEAD / (b->D * cl_feature_size(b->types));
     return rows > 1 ? rows : 1;
 }
 
+/* Visit the rows of every class and finish it. */
 static void
-run_chunks(cl_pass *pass)
+run_classes(cl_pass *pass)
 {
+    const cl_plan *plan = pass->plan;
+    const cl_kernels *kernels = cl_kernels_for(pass->batch->types);
     pass->ahead = rows_ahead(pass->batch);
-    cl_parallel(chunks_part, pass, pass->plan->threads);
-    cl_kernels_for(pass->batch->types)->merge(pass, pass->plan->sums);
+    if (plan->in_batch_order) {
+        const bool fewer = plan->segments < plan->threads;
+        cl_parallel(segments_part, pass, fewer ? (int)plan->segments : plan->threads);
+        kernels->finish_segments(pass);
+    }
+    else {
+        cl_parallel(chunks_part, pass, plan->threads);
+        kernels->finish_chunks(pass, plan->sums);
+    }
 }
 
 /* What a row's loss is multiplied with, but for its weight. */
@@ -230,24 +109,25 @@ objective_factor(const cl_plan *plan, const cl_objective *objective)
     return plan->weight > 0 ? objective->loss_weight / plan->weight : 0.0;
 }
 
-/* A gradient this large does not stay in the caches until it is used, so it
- * need not go through them. */
-enum {
-    LEAST_BYTES_STREAMED = 4 << 20
-};
-
-static bool
-is_streamed(const cl_batch *b, const cl_result *result)
+/* How the gradient is stored. Streaming takes whole groups of STREAM_BYTES. Rows
+ * in class order whose ends share cache lines with other rows are staged. */
+static cl_store
+store_for(const cl_batch *b, const cl_plan *plan, const cl_result *result)
 {
 #if STREAM_BYTES
-    return result->gradient != NULL && feature_bytes(b) >= LEAST_BYTES_STREAMED &&
-           (uintptr_t)result->gradient % STREAM_BYTES == 0 &&
-           result->gradient_stride % STREAM_BYTES == 0;
+    const uintptr_t place =
+        (uintptr_t)result->gradient | (uintptr_t)result->gradient_stride;
+    if (result->gradient != NULL && place % STREAM_BYTES == 0 &&
+        cl_feature_bytes(b) >= CL_LEAST_BYTES_STREAMED) {
+        return plan->staged_size > 0 && place % LINE_BYTES != 0 ? CL_STAGED
+                                                                : CL_STREAMED;
+    }
 #else
     (void)b;
+    (void)plan;
     (void)result;
-    return false;
 #endif
+    return CL_CACHED;
 }
 
 static cl_pass
@@ -260,7 +140,7 @@ pass_for(const cl_batch *batch, const cl_plan *plan, const cl_objective *objecti
         .factor = objective_factor(plan, objective),
         .gradient = result->gradient,
         .gradient_stride = result->gradient_stride,
-        .streams = is_streamed(batch, result),
+        .store = store_for(batch, plan, result),
     };
 }
 
@@ -273,7 +153,7 @@ clear_ignored(const cl_pass *pass)
     if (plan->counted == b->B) {
         return;
     }
-    const size_t row_bytes = (size_t)(b->D * feature_size(b->types));
+    const size_t row_bytes = (size_t)(b->D * cl_feature_size(b->types));
     for (int64_t i = 0; i < b->B; i++) {
         if (plan->labels[i] < 0) {
             plan->losses[i] = 0.0;
@@ -291,11 +171,11 @@ store_losses(const cl_pass *pass, const cl_objective *objective,
     const double *losses = pass->plan->losses;
     const int64_t B = pass->batch->B;
     if (objective->reduction != CL_NONE) {
-        const double total = sum_of(losses, B);
+        const double total = cl_sum(losses, B);
         const bool empty = objective->reduction == CL_MEAN && !(pass->plan->weight > 0);
         *result->loss = empty ? 0.0 : pass->factor * total;
     }
-    else if (center_size(pass->batch->types) == 8) {
+    else if (cl_center_size(pass->batch->types) == 8) {
         for (int64_t i = 0; i < B; i++) {
             *(double *)(result->row_losses + i * result->row_loss_stride) =
                 pass->factor * losses[i];
@@ -314,6 +194,7 @@ cl_value_and_grad(const cl_batch *batch, const cl_plan *plan,
                   const cl_objective *objective, const cl_result *result)
 {
     cl_pass pass = pass_for(batch, plan, objective, result);
+    pass.ahead = rows_ahead(batch);
     clear_ignored(&pass);
     cl_parallel(rows_part, &pass, plan->threads);
     store_losses(&pass, objective, result);
@@ -328,7 +209,7 @@ cl_step(const cl_batch *batch, const cl_plan *plan, const cl_objective *objectiv
     pass.alpha = rate->alpha;
     pass.normalize = rate->normalize;
     clear_ignored(&pass);
-    run_chunks(&pass);
+    run_classes(&pass);
     store_losses(&pass, objective, result);
 }
 
@@ -342,7 +223,7 @@ cl_update_centers(const cl_batch *batch, const cl_plan *plan, const cl_rate *rat
         .alpha = rate->alpha,
         .normalize = rate->normalize,
     };
-    run_chunks(&pass);
+    run_classes(&pass);
 }
 
 void
@@ -357,11 +238,11 @@ cl_center_delta(const cl_batch *batch, const cl_plan *plan, bool normalize,
         .class_rows = deltas,
         .class_stride = delta_stride,
     };
-    const size_t row_bytes = (size_t)(batch->D * center_size(batch->types));
+    const size_t row_bytes = (size_t)(batch->D * cl_center_size(batch->types));
     for (int64_t j = 0; j < batch->K; j++) {
         memset(deltas + j * delta_stride, 0, row_bytes);
     }
-    run_chunks(&pass);
+    run_classes(&pass);
 }
 
 void
@@ -373,9 +254,9 @@ cl_class_sums(const cl_batch *batch, const cl_plan *plan, int64_t *classes, char
         .plan = plan,
         .finish = CL_SUMS,
         .class_rows = sums,
-        .class_stride = batch->D * center_size(batch->types),
+        .class_stride = batch->D * cl_center_size(batch->types),
         .classes = classes,
         .counts = counts,
     };
-    run_chunks(&pass);
+    run_classes(&pass);
 }

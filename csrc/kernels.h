@@ -15,6 +15,13 @@ typedef enum {
     CL_SUMS,  /* it is stored at the class's rank, with the class and n_j */
 } cl_finish;
 
+/* How the gradient is stored. */
+typedef enum {
+    CL_CACHED,
+    CL_STREAMED, /* past the cache, value by value */
+    CL_STAGED,   /* past the cache, row by row, by way of plan->staged */
+} cl_store;
+
 /* One pass over a batch. */
 typedef struct {
     const cl_batch *batch;
@@ -23,7 +30,7 @@ typedef struct {
     double factor;  /* a row's gradient is factor * w_i * d_i */
     char *gradient; /* (B, D), or NULL */
     int64_t gradient_stride;
-    bool streams; /* is the gradient stored past the cache? */
+    cl_store store;
 
     int64_t ahead; /* how many rows from fetching to use; 0: none is fetched */
     cl_finish finish;
@@ -40,13 +47,22 @@ typedef struct {
      * order. */
     void (*rows)(const cl_pass *pass, int64_t first, int64_t last);
 
-    /* The class sums of the chunks first..last-1, with `sum` (D,) to work in;
-     * loss and gradient of their rows too if there is a gradient. A chunk that
-     * is its whole class is finished at once, another leaves its partial. */
-    void (*chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sum);
+    /* Class order: the class sums of the chunks first..last-1, with `sums`
+     * (2, D + 1) to work in, and loss and gradient of their rows too if there is a
+     * gradient. A chunk that is its whole class is finished at once, another leaves
+     * its partial. `staged` is for CL_STAGED. */
+    void (*chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
+                   char *staged);
 
-    /* Finish the classes that left partials. */
-    void (*merge)(const cl_pass *pass, double *sum);
+    /* Class order: finish the classes that left partials. */
+    void (*finish_chunks)(const cl_pass *pass, double *sum);
+
+    /* Batch order: the class sums of a segment, the rows first..last-1, into `sums`
+     * (K, D + 1), and loss and gradient too if there is a gradient. */
+    void (*segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums);
+
+    /* Batch order: finish the classes. */
+    void (*finish_segments)(const cl_pass *pass);
 } cl_kernels;
 
 /* One row of the table per instruction set, one column per cl_types. */

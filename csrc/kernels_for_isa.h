@@ -12,7 +12,7 @@ enum {
     GRADIENT = 1, /* store the gradient */
     STREAM = 2,   /* ... past the cache */
     PULL = 4,     /* add to the class's sum */
-    ALONE = 8,    /* it is the class's only row: move the center at once */
+    ALONE = 8,    /* ... which it is all of: move the center at once */
 };
 
 /* A row of at most this many bytes is fetched at once, a longer one bit by bit:
@@ -36,6 +36,17 @@ fetch(const char *p, int64_t size)
 #endif
 }
 
+/* Fetch a line that will be stored to. */
+CL_INLINE void
+fetch_to_store(const char *p)
+{
+#if defined(__GNUC__)
+    __builtin_prefetch(p, 1, 2);
+#else
+    (void)p;
+#endif
+}
+
 /* 1 / (1 + n_j), or 1 for sums that are not normalised. */
 CL_INLINE double
 class_share(const cl_pass *pass, double weight)
@@ -43,18 +54,28 @@ class_share(const cl_pass *pass, double weight)
     return pass->normalize ? 1.0 / (1.0 + weight) : 1.0;
 }
 
-/* The weights of a chunk's rows added up. */
-CL_INLINE double
-chunk_weight(const cl_pass *pass, int64_t start, int64_t stop)
+/* Where the piece of a chunk that begins at place `from` ends. */
+CL_INLINE int64_t
+piece_end(const cl_plan *plan, int64_t from, int64_t stop)
 {
-    if (pass->batch->weights == NULL) {
-        return (double)(stop - start);
+    const int64_t segment = plan->rows[from] / SEGMENT_ROWS;
+    if (plan->rows[stop - 1] / SEGMENT_ROWS == segment) {
+        return stop;
     }
-    double weight = 0;
-    for (int64_t place = start; place < stop; place++) {
-        weight += pass->batch->weights[pass->plan->rows[place]];
+    int64_t to = from + 1;
+    while (plan->rows[to] / SEGMENT_ROWS == segment) {
+        to++;
     }
-    return weight;
+    return to;
+}
+
+/* A class's sum, and the weight behind it, added to another. */
+CL_INLINE void
+add_sum(double *sum, const double *other, int64_t D)
+{
+    for (int64_t j = 0; j <= D; j++) {
+        sum[j] += other[j];
+    }
 }
 
 #define FEATURE float
@@ -94,10 +115,14 @@ chunk_weight(const cl_pass *pass, int64_t start, int64_t stop)
 #include "kernels_template.h"
 
 const cl_kernels ISA_KERNELS[CL_TYPES] = {
-    [CL_FLOAT32] = {rows_float32, chunks_float32, merge_float32},
-    [CL_FLOAT64] = {rows_float64, chunks_float64, merge_float64},
+    [CL_FLOAT32] = {rows_float32, chunks_float32, finish_chunks_float32,
+                    segment_float32, finish_segments_float32},
+    [CL_FLOAT64] = {rows_float64, chunks_float64, finish_chunks_float64,
+                    segment_float64, finish_segments_float64},
     [CL_FLOAT16_FLOAT32] = {rows_float16_float32, chunks_float16_float32,
-                            merge_float16_float32},
+                            finish_chunks_float16_float32, segment_float16_float32,
+                            finish_segments_float16_float32},
     [CL_BFLOAT16_FLOAT32] = {rows_bfloat16_float32, chunks_bfloat16_float32,
-                             merge_bfloat16_float32},
+                             finish_chunks_bfloat16_float32, segment_bfloat16_float32,
+                             finish_segments_bfloat16_float32},
 };

@@ -113,7 +113,7 @@ NAME(take_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t lab
     row->next_c = NULL;
 }
 
-/* Have what a later row reads fetched, but for a center that is in use: rows are
+/* Have what row `later` reads fetched, but for a class that is in use: rows are
  * scattered in class order, and centers in batch order, and the processor cannot
  * guess where the next one is. Of a short row that is done at once, of a longer
  * one bit by bit while this row is worked on, so as not to stand in the way of
@@ -122,7 +122,8 @@ CL_INLINE void
 NAME(take_next)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t later)
 {
     const cl_batch *b = pass->batch;
-    const int64_t label = pass->plan->labels[later];
+    const cl_plan *plan = pass->plan;
+    const int64_t label = plan->labels[later];
     const int64_t x_bytes = b->D * (int64_t)sizeof(FEATURE);
     const int64_t c_bytes = b->D * (int64_t)sizeof(CENTER);
     const bool is_short = x_bytes <= SHORT_ROW_BYTES;
@@ -132,11 +133,20 @@ NAME(take_next)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t la
     fetch(x, is_short ? x_bytes : 0);
     fetch(x + x_bytes - 1, 1);
     row->next_x = is_short ? NULL : x;
-    if (label >= 0 && label != pass->plan->labels[i]) {
+    if (label >= 0 && label != plan->labels[i]) {
         const char *c = b->centers + label * b->center_stride;
         fetch(c, is_short ? c_bytes : 0);
         fetch(c + c_bytes - 1, 1);
         row->next_c = is_short ? NULL : c;
+        if (plan->in_batch_order && row->sum != NULL) {
+            const double *sum = row->sum + (label - plan->labels[i]) * plan->sum_size;
+            fetch((const char *)sum, (b->D + 1) * (int64_t)sizeof(*sum));
+        }
+    }
+    if (pass->store == CL_STAGED) {
+        const char *gradient = pass->gradient + later * pass->gradient_stride;
+        fetch_to_store(gradient);
+        fetch_to_store(gradient + x_bytes - 1);
     }
 }
 
@@ -149,7 +159,7 @@ NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
         if (label < 0) {
             continue;
         }
-        NAME(row_task) row;
+        NAME(row_task) row = {0};
         NAME(take_row)(&row, pass, i, label);
         if (pass->ahead > 0 && i + pass->ahead < last) {
             NAME(take_next)(&row, pass, i, i + pass->ahead);
@@ -164,7 +174,7 @@ NAME(rows)(const cl_pass *pass, int64_t first, int64_t last)
     if (pass->gradient == NULL) {
         NAME(rows_as)(pass, first, last, 0);
     }
-    else if (pass->streams) {
+    else if (pass->store == CL_STREAMED) {
         NAME(rows_as)(pass, first, last, GRADIENT | STREAM);
         stream_end();
     }
@@ -192,10 +202,10 @@ NAME(finish_block)(const cl_pass *pass, const double *sum, double share, CENTER 
 }
 
 static void
-NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank, const double *sum,
-             double weight)
+NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank, const double *sum)
 {
     const cl_batch *b = pass->batch;
+    const double weight = sum[b->D];
     const double share = class_share(pass, weight);
     const int64_t at = pass->finish == CL_SUMS ? rank : label;
     CENTER *c = (CENTER *)(b->centers + label * b->center_stride);
@@ -216,77 +226,110 @@ NAME(finish)(const cl_pass *pass, int64_t label, int64_t rank, const double *sum
     }
 }
 
-/* The row at a place in class order. */
-CL_INLINE void
+/* The row at a place in class order; returns its weight. */
+CL_INLINE double
 NAME(placed_row)(const cl_pass *pass, int64_t place, int64_t label, double *sum,
-                 double rate, int what)
+                 char *staged, int what)
 {
     const cl_plan *plan = pass->plan;
     const int64_t i = plan->rows[place];
-    NAME(row_task) row = {.sum = sum, .rate = rate};
+    NAME(row_task) row = {.sum = sum};
     NAME(take_row)(&row, pass, i, label);
+    if (what & ALONE) {
+        row.rate = pass->alpha * class_share(pass, 1.0);
+    }
     if (pass->ahead > 0 && place + pass->ahead < plan->counted) {
         NAME(take_next)(&row, pass, i, plan->rows[place + pass->ahead]);
     }
+    char *gradient = (char *)row.gradient;
+    const bool stages = what & GRADIENT && pass->store == CL_STAGED;
+    if (stages) {
+        staged += (uintptr_t)gradient % LINE_BYTES;
+        row.gradient = (FEATURE *)staged;
+    }
     const double loss = NAME(row)(&row, pass->batch->D, what);
+    if (stages) {
+        stream_row(gradient, staged, pass->batch->D * (int64_t)sizeof(FEATURE));
+    }
     if (what & GRADIENT) {
         plan->losses[i] = row.weight * loss;
+    }
+    return row.weight;
+}
+
+CL_INLINE void
+NAME(piece)(const cl_pass *pass, int64_t from, int64_t to, int64_t label, double *sum,
+            char *staged, int what)
+{
+    memset(sum, 0, (size_t)(pass->batch->D + 1) * sizeof(*sum));
+    for (int64_t place = from; place < to; place++) {
+        sum[pass->batch->D] += NAME(placed_row)(pass, place, label, sum, staged, what);
     }
 }
 
 CL_INLINE void
-NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, int what)
+NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, char *staged,
+            int what)
 {
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D;
     const int64_t start = chunk[0].start, stop = chunk[1].start;
     const int64_t label = plan->labels[plan->rows[start]];
     const bool whole = chunk->part < 0;
-    const double weight = chunk_weight(pass, start, stop);
-    if (whole && stop - start == 1 && pass->finish == CL_MOVE) {
-        const double rate = pass->alpha * class_share(pass, weight) * weight;
-        NAME(placed_row)(pass, start, label, NULL, rate, (what & ~PULL) | ALONE);
+    /* The sum is the row's d. (Added to zero, a negative zero would be a plain one,
+     * but d is never one where c is: c comes out the same.) */
+    if (whole && stop - start == 1 && pass->finish == CL_MOVE &&
+        pass->batch->weights == NULL) {
+        NAME(placed_row)(pass, start, label, NULL, staged, (what & ~PULL) | ALONE);
         return;
     }
-    memset(sum, 0, (size_t)D * sizeof(*sum));
-    for (int64_t place = start; place < stop; place++) {
-        NAME(placed_row)(pass, place, label, sum, 0.0, what);
+    double *into = sum;
+    for (int64_t from = start, to; from < stop; from = to) {
+        to = piece_end(plan, from, stop);
+        NAME(piece)(pass, from, to, label, into, staged, what);
+        if (into != sum) {
+            add_sum(sum, into, D);
+        }
+        into = sum + plan->sum_size;
     }
     if (whole) {
-        NAME(finish)(pass, label, chunk->rank, sum, weight);
+        NAME(finish)(pass, label, chunk->rank, sum);
     }
     else {
         double *partial = plan->partials + chunk->part * (D + 1);
-        memcpy(partial, sum, (size_t)D * sizeof(*sum));
-        partial[D] = weight;
+        memcpy(partial, sum, (size_t)(D + 1) * sizeof(*sum));
     }
 }
 
 CL_INLINE void
-NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sum, int what)
+NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sum,
+                char *staged, int what)
 {
     for (int64_t k = first; k < last; k++) {
-        NAME(chunk)(pass, &pass->plan->chunks[k], sum, what);
+        NAME(chunk)(pass, &pass->plan->chunks[k], sum, staged, what);
     }
 }
 
 static void
-NAME(chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sum)
+NAME(chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sum,
+             char *staged)
 {
     if (pass->gradient == NULL) {
-        NAME(chunks_as)(pass, first, last, sum, PULL);
+        NAME(chunks_as)(pass, first, last, sum, staged, PULL);
     }
-    else if (pass->streams) {
-        NAME(chunks_as)(pass, first, last, sum, PULL | GRADIENT | STREAM);
-        stream_end();
+    else if (pass->store == CL_STREAMED) {
+        NAME(chunks_as)(pass, first, last, sum, staged, PULL | GRADIENT | STREAM);
     }
     else {
-        NAME(chunks_as)(pass, first, last, sum, PULL | GRADIENT);
+        NAME(chunks_as)(pass, first, last, sum, staged, PULL | GRADIENT);
+    }
+    if (pass->store != CL_CACHED) {
+        stream_end();
     }
 }
 
 static void
-NAME(merge)(const cl_pass *pass, double *sum)
+NAME(finish_chunks)(const cl_pass *pass, double *sum)
 {
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D;
@@ -297,15 +340,70 @@ NAME(merge)(const cl_pass *pass, double *sum)
         }
         const int64_t rank = chunk->rank;
         const double *partial = plan->partials + chunk->part * (D + 1);
-        memcpy(sum, partial, (size_t)D * sizeof(*sum));
-        double weight = partial[D];
+        memcpy(sum, partial, (size_t)(D + 1) * sizeof(*sum));
         for (; plan->chunks[k + 1].rank == rank; k++) {
             partial += D + 1;
-            for (int64_t j = 0; j < D; j++) {
-                sum[j] += partial[j];
-            }
-            weight += partial[D];
+            add_sum(sum, partial, D);
         }
-        NAME(finish)(pass, plan->labels[plan->rows[chunk->start]], rank, sum, weight);
+        NAME(finish)(pass, plan->labels[plan->rows[chunk->start]], rank, sum);
+    }
+}
+
+CL_INLINE void
+NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
+                 int what)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D;
+    for (int64_t i = first; i < last; i++) {
+        const int64_t label = plan->labels[i];
+        if (label < 0) {
+            continue;
+        }
+        NAME(row_task) row = {.sum = sums + label * plan->sum_size};
+        NAME(take_row)(&row, pass, i, label);
+        if (pass->ahead > 0 && i + pass->ahead < last) {
+            NAME(take_next)(&row, pass, i, i + pass->ahead);
+        }
+        const double loss = NAME(row)(&row, D, what);
+        row.sum[D] += row.weight;
+        if (what & GRADIENT) {
+            plan->losses[i] = row.weight * loss;
+        }
+    }
+}
+
+static void
+NAME(segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
+{
+    const int64_t n = pass->batch->K * pass->plan->sum_size;
+    memset(sums, 0, (size_t)n * sizeof(*sums));
+    if (pass->gradient == NULL) {
+        NAME(segment_as)(pass, first, last, sums, PULL);
+    }
+    else if (pass->store == CL_STREAMED) {
+        NAME(segment_as)(pass, first, last, sums, PULL | GRADIENT | STREAM);
+        stream_end();
+    }
+    else {
+        NAME(segment_as)(pass, first, last, sums, PULL | GRADIENT);
+    }
+}
+
+static void
+NAME(finish_segments)(const cl_pass *pass)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D, K = pass->batch->K;
+    int64_t rank = 0;
+    for (int64_t label = 0; label < K; label++) {
+        if (plan->counts[label] == 0) {
+            continue;
+        }
+        double *sum = plan->sums + label * plan->sum_size;
+        for (int64_t k = 1; k < plan->segments; k++) {
+            add_sum(sum, sum + k * K * plan->sum_size, D);
+        }
+        NAME(finish)(pass, label, rank++, sum);
     }
 }

@@ -18,6 +18,8 @@
 /* GCC makes two of each of these out of __builtin_convertvector. */
 #define PART_WIDEN(v) _mm512_cvtps_pd(v)
 #define PART_NARROW(v) _mm512_cvtpd_ps(v)
+#define STREAM_LINE(to, from) \
+    _mm512_stream_si512((void *)(to), _mm512_load_si512((const void *)(from)))
 #define ISA_KERNELS cl_kernels_x86_64_v4
 #include "kernels_for_isa.h"
 #if defined(__clang__)

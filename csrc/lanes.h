@@ -29,7 +29,8 @@
 #endif
 
 enum {
-    LANES = 8
+    LANES = 8,
+    LINE_BYTES = 64 /* of a cache line */
 };
 
 #if defined(__SSE2__) || defined(_M_X64)
@@ -181,6 +182,32 @@ stream_store(void *to, const void *from, size_t size)
 #else
     memcpy(to, from, size);
 #endif
+}
+
+/* A cache line; both addresses are those of lines. */
+CL_INLINE void
+stream_line(char *to, const char *from)
+{
+#if defined(STREAM_LINE)
+    STREAM_LINE(to, from);
+#else
+    stream_store(to, from, LINE_BYTES);
+#endif
+}
+
+/* A whole row past the cache, line by line: each is stored at once, so that none
+ * leaves for memory in pieces. The lines that the row shares with others are not
+ * streamed. `from` has the place within a line that `to` has. */
+CL_INLINE void
+stream_row(char *to, const char *from, int64_t size)
+{
+    const int64_t head = -(intptr_t)to & (LINE_BYTES - 1);
+    const int64_t lines = (size - head) / LINE_BYTES * LINE_BYTES;
+    memcpy(to, from, (size_t)head);
+    for (int64_t i = head; i < head + lines; i += LINE_BYTES) {
+        stream_line(to + i, from + i);
+    }
+    memcpy(to + head + lines, from + head + lines, (size_t)(size - head - lines));
 }
 
 /* To be called once after the last stream_store, so that other threads which

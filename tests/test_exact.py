@@ -177,6 +177,16 @@ def test_float64_100_000_rows_of_a_class(cl, kind, weighted):
     check_sums(cl, case, tolerance=1e-13)
 
 
+@pytest.mark.parametrize("number", [0, 1], ids=["plain", "weighted"])
+def test_many_rows_of_few_classes(cl, number):
+    """More rows than one segment of the batch has, in an order of their own."""
+    case = Case(number, 70_000, 2, 300, np.float32, np.float32)
+    check_ulps(cl, case)
+    check_sums(cl, case, tolerance=1.5 * 2**-23)
+    case = Case(number, 70_000, 1, 300, np.float64, np.float64)
+    check_relative(cl, case)
+
+
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7, 1.1, 1.3])
 def test_100_000_equal_rows(cl, value):
     """Each addition rounds the same way, so a single long chain loses digits."""

@@ -303,14 +303,15 @@ print_small(cl_types types, int threads)
     }
 }
 
-/* A single class, and one of many chunks among many of one row; one set of
- * options each. */
+/* A single class, one of many chunks among many of one row, and many rows of few
+ * classes, of which the number of threads decides the order; one set of options
+ * each. */
 static void
 print_large(cl_types types, int threads)
 {
-    const int64_t columns[] = {128, 513};
-    const int64_t classes[] = {1, 700};
-    for (int i = 0; i < 2; i++) {
+    const int64_t columns[] = {128, 513, 20};
+    const int64_t classes[] = {1, 700, 300};
+    for (int i = 0; i < 3; i++) {
         const int64_t rows = LARGE_BYTES / (columns[i] * types_of[types].feature.size);
         const shape s = {rows + 1, columns[i], classes[i]};
         print_line(types, s, threads, i, i + 1);
