@@ -1,6 +1,7 @@
 """``python -m centerloss.demo``: files, flags, numbers, divergence and picture."""
 
 import gzip
+import io
 import json
 import struct
 import subprocess
@@ -10,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import centerloss.demo
 from centerloss.demo import (
@@ -19,6 +21,7 @@ from centerloss.demo import (
     Result,
     Settings,
     Split,
+    animation,
     evaluate,
     load_digits_split,
     load_idx,
@@ -362,6 +365,7 @@ def test_other_sizes(run_main, tmp_path, flags):
         ("--seed -1", "--seed: expected a whole number of 32 bits, not '-1'"),
         ("--out no/such/folder.png", "--out: cannot write no/such/folder.png: No such"),
         ("--json .", "--json: cannot write .: Is a directory"),
+        ("--gif no/such/folder.gif", "--gif: cannot write no/such/folder.gif: No such"),
         ("--data no-such", "no-such: no such folder"),
         ("--data setup.cfg/", "setup.cfg: no such folder"),
         ("--data {file}", "not a folder"),
@@ -485,3 +489,148 @@ def test_principal_axes_keep_the_widest_directions():
 def test_no_two_classes_look_the_same():
     styles = [report.style(label) for label in range(50)]
     assert len({tuple(style.items()) for style in styles}) == 50
+
+
+# --- animation --------------------------------------------------------------------
+
+
+def frames_of(path):
+    """All frames of a GIF as arrays of colors, and how long each is shown."""
+    with Image.open(path) as image:
+        assert image.format == "GIF"
+        arrays, durations = [], []
+        for i in range(image.n_frames):
+            image.seek(i)
+            arrays.append(np.asarray(image.convert("RGB")))
+            durations.append(image.info["duration"])
+    return arrays, durations
+
+
+@pytest.mark.parametrize("flags", [[], ["--feat-dim", "5"]])
+def test_gif(run_main, tmp_path, flags):
+    path = tmp_path / "training.gif"
+    flags = ["--epochs", "3", "--loss-weight", "0", "0.1", "1", *flags]
+    status, _, errors = run_main(*flags, "--gif", str(path))
+    assert (status, errors) == (0, "")
+    arrays, durations = frames_of(path)
+    # Two batches an epoch: the start, and every step.
+    assert len(arrays) == 7
+    assert len({array.shape for array in arrays}) == 1
+    assert not np.array_equal(arrays[0], arrays[-1])
+    assert durations[-1] > 2 * durations[0]
+
+
+def test_same_numbers_with_and_without_gif(run_main, tmp_path):
+    found = []
+    for flags in ([], ["--gif", str(tmp_path / "training.gif")]):
+        path = tmp_path / "numbers.json"
+        assert run_main("--epochs", "2", "--json", str(path), *flags)[0] == 0
+        found.append((numbers(path), (tmp_path / "demo.png").read_bytes()))
+    assert found[0] == found[1]
+
+
+def test_nothing_is_recorded_without_gif(run_main, monkeypatch):
+    calls = []
+    features = Network.features
+
+    def counted(self, images):
+        calls.append(len(images))
+        return features(self, images)
+
+    monkeypatch.setattr(Network, "features", counted)
+    monkeypatch.setitem(sys.modules, "centerloss.demo.animation", None)
+    monkeypatch.delattr(centerloss.demo, "animation")
+    assert run_main("--epochs", "2")[0] == 0
+    # Measured and drawn at the end: two times for each of two runs.
+    assert calls == [30] * 4
+
+
+def test_missing_pillow_is_named(run_main, monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    monkeypatch.delitem(sys.modules, "centerloss.demo.animation")
+    monkeypatch.delattr(centerloss.demo, "animation")
+    path = tmp_path / "training.gif"
+    status, _, errors = run_main("--epochs", "1", "--gif", str(path))
+    assert status == 2
+    assert errors == (
+        "python -m centerloss.demo: needs PIL: pip install 'centerloss[demo]'\n"
+    )
+    assert not path.exists()
+
+
+def test_divergence_leaves_no_gif(run_main, tmp_path):
+    path = tmp_path / "training.gif"
+    status, _, errors = run_main("--learning-rate", "1e30", "--gif", str(path))
+    assert status == 1
+    assert errors.count("\n") == 1
+    assert "training diverged" in errors
+    assert not path.exists()
+
+
+def test_times_to_look():
+    assert animation.times(100, frames=6) == [0, 4, 16, 36, 64, 100]
+    assert animation.times(2) == [0, 1, 2]
+    many = animation.times(10**6)
+    assert len(many) == animation.FRAMES
+    assert (many[0], many[-1]) == (0, 10**6)
+    assert np.all(np.diff(np.diff(many)) >= -2)
+
+
+def test_watch_sees_the_runs_before_the_first_step_and_after_each(folder):
+    split, seen = load_idx(folder).standardized(), []
+
+    def watch(runs, steps):
+        seen.append((steps, [run.network.parameters.copy() for run in runs]))
+
+    runs = train(split, Settings(epochs=2, batch_size=50), watch=watch)
+    assert [steps for steps, _ in seen] == [0, 1, 2, 3, 4]
+    start, last = seen[0][1], seen[-1][1]
+    assert np.array_equal(*start)
+    for run, parameters in zip(runs, last, strict=True):
+        assert np.array_equal(run.network.parameters, parameters)
+
+
+@pytest.mark.parametrize(("dim", "count"), [(2, 2000), (2**10, 257), (2**20, 1)])
+def test_of_many_images_some_are_shown(dim, count):
+    labels = np.arange(5000) // 4999
+    images = np.zeros((5000, 1), np.float32)
+    rows = animation.choose(Split(images, labels, images, labels, ("a", "b")), dim)
+    assert np.all(np.diff(rows) > 0)
+    assert count <= len(rows) <= count + 2
+    assert set(labels[rows]) == {0, 1}
+    few = Split(images[:9], labels[:9], images[:9], labels[:9], ("a", "b"))
+    assert animation.choose(few, 2).tolist() == list(range(9))
+
+
+def filmed(features):
+    """The frames of one run whose features and centers are these at each time."""
+    moments = [animation.Moment(each, each[:2]) for each in features]
+    film = animation.Film("a run", range(len(moments)), moments)
+    return animation.draw([film], np.arange(features.shape[1]) % 2, "ab")
+
+
+def test_frames_have_the_colors_of_the_picture():
+    features = np.random.default_rng(0).standard_normal((3, 400, 2))
+    for frame in filmed(features):
+        found = {color for _, color in frame.convert("RGB").getcolors()}
+        for label in range(2):
+            rgb = bytes.fromhex(report.style(label)["color"][1:])
+            assert tuple(rgb) in found
+        assert (255, 255, 255) in found
+
+
+def test_collapsed_features_are_drawn():
+    features = np.random.default_rng(0).standard_normal((2, 6, 2))
+    features[1] = 1.0
+    first, last = filmed(features)
+    assert first.size == last.size
+
+
+def test_gif_into_memory():
+    file = io.BytesIO()
+    frames = filmed(np.random.default_rng(0).standard_normal((3, 6, 2)))
+    animation.save(frames, file)
+    arrays, _ = frames_of(file)
+    assert len(arrays) == 3
+    for array, frame in zip(arrays, frames, strict=True):
+        assert np.array_equal(array, np.asarray(frame.convert("RGB")))

@@ -61,13 +61,21 @@ def _run(options: argparse.Namespace) -> None:
         flush=True,
     )
     steps = settings.epochs * settings.steps_per_epoch(num_images)
+    recorder = None
+    if options.gif is not None:
+        from . import animation
+
+        recorder = animation.Recorder(split, settings)
     with tqdm(total=steps, unit="step", disable=None) as bar:
-        runs = train(split, settings, lambda _: bar.update())
+        runs = train(split, settings, lambda _: bar.update(), recorder)
     results = [evaluate(run, split) for run in runs]
     print(report.table(results))
     report.picture(runs, results, split).savefig(options.out, format="png")
     if options.json is not None:
         options.json.write_text(report.to_json(results))
+    if recorder is not None:
+        frames = animation.draw(recorder.films(), recorder.labels, split.classes)
+        animation.save(frames, options.gif)
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -155,6 +163,12 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="PATH",
         type=_writable,
         help="where the numbers go as JSON (default: nowhere)",
+    )
+    add(
+        "--gif",
+        metavar="PATH",
+        type=_writable,
+        help="where an animation of the training goes (default: nowhere)",
     )
     return parser
 

@@ -4,9 +4,11 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from numpy.typing import NDArray
@@ -73,41 +75,37 @@ def picture(runs: Sequence[Run], results: Sequence[Result], split: Split) -> Fig
     Figure
         Made without pyplot; ``savefig`` writes it.
     """
-    columns = len(runs) if len(runs) < 4 else 2 + (len(runs) > 4)
-    rows = math.ceil(len(runs) / columns)
-    legend_rows = math.ceil((len(split.classes) + 1) / 11)
-    width = 8 if columns > 1 else 6
-    height = rows * (width / columns + 0.5) + 0.25 * legend_rows
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    panels = figure.subplots(rows, columns, squeeze=False).ravel()
-    for unused in panels[len(runs) :]:
-        unused.remove()
-
+    figure, panels = make_panels(len(runs), split.classes, dpi=150)
     points = [_in_plane(run, split) for run in runs]
-    extents = [_extent(np.concatenate(both)) for both in points]
-    widest = max(half for _, half in extents)
-    same_axes = all(half > widest / 2 for _, half in extents)
-    if same_axes:
-        together = np.concatenate([array for both in points for array in both])
-        extents = [_extent(together)] * len(runs)
     name = "feature" if runs[0].settings.feat_dim == 2 else "principal axis"
-    for axes, (features, centers), (middle, half), result in zip(
-        panels, points, extents, results, strict=False
+    for axes, (features, centers), window, result in zip(
+        panels, points, windows(points), results, strict=True
     ):
-        _draw(axes, features, centers, split.test_labels)
-        axes.set_xlim(middle[0] - half, middle[0] + half)
-        axes.set_ylim(middle[1] - half, middle[1] + half)
+        draw(axes, features, centers, split.test_labels)
+        window.apply(axes, name)
         title = (
             f"loss weight {result.loss_weight:g}\n"
             f"accuracy {result.test_accuracy:.1%}, ratio {result.ratio:.3f}"
         )
-        if not same_axes:
-            title += f"\nmagnified {widest / half:.1f}\N{MULTIPLICATION SIGN}"
-        axes.set_title(title, fontsize=10)
-        axes.set_xlabel(f"{name} 1", fontsize=9)
-        axes.set_ylabel(f"{name} 2", fontsize=9)
+        axes.set_title(title + window.note, fontsize=10)
+    return figure
+
+
+def make_panels(
+    count: int, classes: Sequence[str], dpi: float
+) -> tuple[Figure, list[Axes]]:
+    """Return a figure, with empty panels and a legend of classes and centers below."""
+    columns = count if count < 4 else 2 + (count > 4)
+    rows = math.ceil(count / columns)
+    width = 8 if columns > 1 else 6
+    legend_rows = math.ceil((len(classes) + 1) / 11)
+    height = rows * (width / columns + 0.5) + 0.25 * legend_rows
+    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    for unused in panels[count:]:
+        unused.remove()
     figure.legend(
-        handles=_legend(split.classes),
+        handles=_legend(classes),
         loc="outside lower center",
         ncols=11,
         fontsize=9,
@@ -115,24 +113,73 @@ def picture(runs: Sequence[Run], results: Sequence[Result], split: Split) -> Fig
         handletextpad=0.1,
         columnspacing=1.2,
     )
-    return figure
+    return figure, list(panels[:count])
 
 
 def _in_plane(run: Run, split: Split) -> tuple[NDArray, NDArray]:
     """Return test features and centers in two dimensions."""
     features = run.network.features(split.test_images)
-    centers = run.center_loss.centers
-    if features.shape[1] == 2:
-        return features, centers
-    mean = features.mean(axis=0)
-    axes = np.linalg.svd(features - mean, full_matrices=False)[2][:2]
-    return (features - mean) @ axes.T, (centers - mean) @ axes.T
+    middle, axes = plane(features)
+    return (features - middle) @ axes, (run.center_loss.centers - middle) @ axes
 
 
-def _extent(points: NDArray) -> tuple[NDArray, float]:
-    """Return middle and half width of a square around the points, with a margin."""
+def plane(features: NDArray) -> tuple[NDArray, NDArray]:
+    """Return the plane to see features in: a point (D,) and two directions (D, 2).
+
+    It is that of the first two principal axes, or, of features of two values, theirs.
+    """
+    dim = features.shape[1]
+    if dim == 2:
+        return np.zeros(dim, features.dtype), np.eye(dim, dtype=features.dtype)
+    middle = features.mean(axis=0)
+    return middle, np.linalg.svd(features - middle, full_matrices=False)[2][:2].T
+
+
+class Window(NamedTuple):
+    """The square that a panel shows.
+
+    Attributes
+    ----------
+    middle : ndarray of shape (2,)
+    half : float
+        Half its width.
+    note : str
+        What a title has to say about it, from a new line on; nothing if all panels
+        show the same.
+    """
+
+    middle: NDArray
+    half: float
+    note: str = ""
+
+    def apply(self, axes: Axes, name: str) -> None:
+        """Show this square, along axes of this name."""
+        (x, y), half = self.middle, self.half
+        axes.set_xlim(x - half, x + half)
+        axes.set_ylim(y - half, y + half)
+        axes.set_xlabel(f"{name} 1", fontsize=9)
+        axes.set_ylabel(f"{name} 2", fontsize=9)
+
+
+def windows(points: Sequence[Sequence[NDArray]]) -> list[Window]:
+    """Return for each panel a window on all its points.
+
+    It is the same for all, unless it were more than twice as wide as the points of one.
+    """
+    own = [_window(np.concatenate(arrays)) for arrays in points]
+    widest = max(window.half for window in own)
+    if all(window.half > widest / 2 for window in own):
+        return [_window(np.concatenate([a for each in points for a in each]))] * len(
+            own
+        )
+    note = "\nmagnified {:.1f}\N{MULTIPLICATION SIGN}"
+    return [each._replace(note=note.format(widest / each.half)) for each in own]
+
+
+def _window(points: NDArray) -> Window:
+    """Return a square around the points, with a margin."""
     low, high = points.min(axis=0), points.max(axis=0)
-    return (low + high) / 2, float(np.max(high - low)) * 0.53
+    return Window((low + high) / 2, float(np.max(high - low)) * 0.53)
 
 
 def style(label: int) -> dict[str, str]:
@@ -141,22 +188,33 @@ def style(label: int) -> dict[str, str]:
     return {"color": COLORS[label % len(COLORS)], "marker": marker}
 
 
-def _draw(
+def draw(
     axes: Axes, features: NDArray, centers: NDArray, labels: NDArray[np.integer]
-) -> None:
-    """Draw points and centers of one run."""
+) -> list[tuple[PathCollection, PathCollection]]:
+    """Draw points and centers of one run; return both of each class as drawn."""
+    drawn = []
     size = float(np.clip(6000 / len(features), 2, 12))
     for label, center in enumerate(centers):
         look = style(label)
         rows = features[labels == label]
-        axes.scatter(*rows.T, s=size, alpha=0.6, linewidths=0, **look)
+        points = axes.scatter(*rows.T, s=size, alpha=0.6, linewidths=0, **look)
         look["marker"] = "X"
-        axes.scatter(*center, s=55, edgecolors="black", linewidths=1, zorder=3, **look)
+        cross = axes.scatter(
+            *center, s=55, edgecolors="black", linewidths=1, zorder=3, **look
+        )
+        drawn.append((points, cross))
     axes.set_aspect("equal")
     axes.locator_params(nbins=6)
     axes.tick_params(labelsize=8)
     axes.grid(color="0.9", linewidth=0.5)
     axes.set_axisbelow(True)
+    return drawn
+
+
+def draw_trail(axes: Axes, centers: NDArray) -> Line2D:
+    """Draw the way of a center, a row of (T, 2) each time; return it as drawn."""
+    look = {"color": "black", "linewidth": 0.8, "alpha": 0.55, "zorder": 2.5}
+    return axes.plot(*centers.T, **look)[0]
 
 
 def _legend(classes: Sequence[str]) -> list[Line2D]:

@@ -162,6 +162,7 @@ def train(
     split: Split,
     settings: Settings | None = None,
     on_step: Callable[[list[float]], object] | None = None,
+    watch: Callable[[list[Run], int], object] | None = None,
 ) -> list[Run]:
     """Train one network for each loss weight, side by side from the same start.
 
@@ -174,6 +175,9 @@ def train(
     settings : Settings, optional
     on_step : callable, optional
         Called after each batch with the losses of the runs, for a progress bar.
+    watch : callable, optional
+        Called with the runs and the number of steps that they have taken, before the
+        first and after each; `centerloss.demo.animation.Recorder` is one.
 
     Returns
     -------
@@ -201,11 +205,15 @@ def train(
     steps = settings.epochs * settings.steps_per_epoch(len(split.train_images))
     # Products this small gain nothing from threads, and lose much on a busy machine.
     with threadpool_limits(1, user_api="blas"):
+        if watch is not None:
+            watch(runs, 0)
         for i, batch in enumerate(batches):
             images, labels = split.train_images[batch], split.train_labels[batch]
             losses = [run.step(images, labels, i / steps) for run in runs]
             if on_step is not None:
                 on_step(losses)
+            if watch is not None:
+                watch(runs, i + 1)
     return runs
 
 
