@@ -18,7 +18,7 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo test test-every-isa aarch64 bench lint clean
+.PHONY: help demo notebooks test test-every-isa aarch64 bench lint clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -26,6 +26,9 @@ help: ## show this
 demo: $(READY) ## train on handwritten digits and draw demo.png
 	$(RUN) -m centerloss.demo --out demo.png
 	@echo "The picture is $(CURDIR)/demo.png"
+
+notebooks: $(READY) ## execute the notebooks in place
+	$(RUN) notebooks/execute.py
 
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
@@ -35,7 +38,8 @@ test-every-isa: $(READY) ## run the tests with the lesser instruction sets, wher
 		CENTERLOSS_ISA=$$isa $(RUN) -c 'import centerloss' 2>/dev/null \
 			|| { echo "No $$isa here"; continue; }; \
 		echo "CENTERLOSS_ISA=$$isa"; \
-		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q || exit 1; done
+		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q --ignore tests/test_notebooks.py \
+			|| exit 1; done
 
 aarch64: ## check that an emulated AArch64 gives the same bits
 	tests/c/aarch64.sh
@@ -54,7 +58,7 @@ lint: $(READY) ## check the style, and that the C compiles without a warning
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info centerloss/*.so demo.png
-	rm -rf .hypothesis .pytest_cache .ruff_cache
+	rm -rf .hypothesis .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints
 	find centerloss tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The package, editable, with its C compiled; made anew when one of these changes.

@@ -17,8 +17,13 @@
 #ifndef CENTERLOSS_LANES_H
 #define CENTERLOSS_LANES_H
 
+#include <float.h>
 #include <stdbool.h>
 #include <string.h>
+
+#if defined(__FAST_MATH__) || FLT_EVAL_METHOD != 0
+#error "each operation has to be the IEEE one that is written: no -ffast-math, no x87"
+#endif
 
 #if defined(__GNUC__)
 #define CL_INLINE static inline __attribute__((always_inline))

@@ -17,6 +17,11 @@ import centerloss.reference
 
 THREADS = ("get_num_threads", "set_num_threads")
 ROOT = Path(__file__).parents[1]
+PAGES = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("", "benchmarks", "csrc", "docs", "notebooks")
+    for path in (ROOT / folder).glob("*.md")
+)
 STUBS = Path(centerloss.__file__).with_name("_core.pyi")
 
 
@@ -106,7 +111,7 @@ def test_show_versions(capsys):
     assert rows["threads"] == str(centerloss.get_num_threads())
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "csrc/README.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_links_between_files_lead_somewhere(page):
     links = re.findall(r"\]\(([^):#]+)\)", (ROOT / page).read_text())
     missing = [
