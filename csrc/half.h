@@ -3,9 +3,9 @@
  * bfloat16 (the upper half of a float). Loads widen to float, which is exact;
  * stores round to nearest, ties to even.
  *
- * Conversions take no branch. Where there are instructions for them
- * (HAS_X86_64_V3) they work on all eight lanes, which go from and to one 16-byte
- * vector; elsewhere and for fewer lanes there are loops.
+ * Conversions take no branch and work on all eight lanes, of which fewer may count.
+ * Where there are instructions for them (HAS_X86_64_V3) lanes go from and to one
+ * 16-byte vector; elsewhere there are loops.
  */
 #ifndef CENTERLOSS_HALF_H
 #define CENTERLOSS_HALF_H
@@ -120,37 +120,54 @@ halves_pack(f8 v)
                               _mm_cvtps_ph(v.part[1], _MM_FROUND_TO_NEAREST_INT));
 #endif
 }
+#else
+/* Not inline: this much code is worth a call. */
+static CL_NOINLINE f8
+halves_unpack(const uint16_t *halves)
+{
+    float wide[LANES];
+    for (int k = 0; k < LANES; k++) {
+        wide[k] = half_to_float(halves[k]);
+    }
+    return f8_load(wide, LANES);
+}
+
+static CL_NOINLINE void
+halves_pack(uint16_t *halves, f8 v)
+{
+    float wide[LANES];
+    f8_store(wide, v, LANES);
+    for (int k = 0; k < LANES; k++) {
+        halves[k] = half_from_float(wide[k]);
+    }
+}
 #endif
 
 CL_INLINE f8
 h8_load(const uint16_t *p, int n)
 {
 #ifdef HAS_X86_64_V3
-    if (n == LANES) {
-        return halves_unpack(_mm_loadu_si128((const __m128i *)p));
-    }
+    __m128i some = _mm_setzero_si128();
+    memcpy(&some, p, (size_t)n * sizeof(*p));
+    return halves_unpack(some);
+#else
+    uint16_t some[LANES] = {0};
+    memcpy(some, p, (size_t)n * sizeof(*p));
+    return halves_unpack(some);
 #endif
-    float wide[LANES];
-    for (int k = 0; k < n; k++) {
-        wide[k] = half_to_float(p[k]);
-    }
-    return f8_load(wide, n);
 }
 
 CL_INLINE void
 h8_store(uint16_t *p, f8 v, int n)
 {
 #ifdef HAS_X86_64_V3
-    if (n == LANES) {
-        _mm_storeu_si128((__m128i *)p, halves_pack(v));
-        return;
-    }
+    const __m128i some = halves_pack(v);
+    memcpy(p, &some, (size_t)n * sizeof(*p));
+#else
+    uint16_t some[LANES];
+    halves_pack(some, v);
+    memcpy(p, some, (size_t)n * sizeof(*p));
 #endif
-    float wide[LANES];
-    f8_store(wide, v, n);
-    for (int k = 0; k < n; k++) {
-        p[k] = half_from_float(wide[k]);
-    }
 }
 
 CL_INLINE void
@@ -208,37 +225,53 @@ bfloats_pack(f8 v)
                             (__m128i)(bfloats_round(v.part[1]) >> 16));
 #endif
 }
+#else
+static CL_NOINLINE f8
+bfloats_unpack(const uint16_t *bfloats)
+{
+    float wide[LANES];
+    for (int k = 0; k < LANES; k++) {
+        wide[k] = bfloat_to_float(bfloats[k]);
+    }
+    return f8_load(wide, LANES);
+}
+
+static CL_NOINLINE void
+bfloats_pack(uint16_t *bfloats, f8 v)
+{
+    float wide[LANES];
+    f8_store(wide, v, LANES);
+    for (int k = 0; k < LANES; k++) {
+        bfloats[k] = bfloat_from_float(wide[k]);
+    }
+}
 #endif
 
 CL_INLINE f8
 b8_load(const uint16_t *p, int n)
 {
 #ifdef HAS_X86_64_V3
-    if (n == LANES) {
-        return bfloats_unpack(_mm_loadu_si128((const __m128i *)p));
-    }
+    __m128i some = _mm_setzero_si128();
+    memcpy(&some, p, (size_t)n * sizeof(*p));
+    return bfloats_unpack(some);
+#else
+    uint16_t some[LANES] = {0};
+    memcpy(some, p, (size_t)n * sizeof(*p));
+    return bfloats_unpack(some);
 #endif
-    float wide[LANES];
-    for (int k = 0; k < n; k++) {
-        wide[k] = bfloat_to_float(p[k]);
-    }
-    return f8_load(wide, n);
 }
 
 CL_INLINE void
 b8_store(uint16_t *p, f8 v, int n)
 {
 #ifdef HAS_X86_64_V3
-    if (n == LANES) {
-        _mm_storeu_si128((__m128i *)p, bfloats_pack(v));
-        return;
-    }
+    const __m128i some = bfloats_pack(v);
+    memcpy(p, &some, (size_t)n * sizeof(*p));
+#else
+    uint16_t some[LANES];
+    bfloats_pack(some, v);
+    memcpy(p, some, (size_t)n * sizeof(*p));
 #endif
-    float wide[LANES];
-    f8_store(wide, v, n);
-    for (int k = 0; k < n; k++) {
-        p[k] = bfloat_from_float(wide[k]);
-    }
 }
 
 CL_INLINE void

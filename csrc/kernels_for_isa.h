@@ -10,9 +10,8 @@
  * used, so that the loops hold no test of them. */
 enum {
     GRADIENT = 1, /* store the gradient */
-    STREAM = 2,   /* ... past the cache */
-    PULL = 4,     /* add to the class's sum */
-    ALONE = 8,    /* ... which it is all of: move the center at once */
+    PULL = 2,     /* add to the class's sum */
+    ALONE = 4,    /* it is the class's only row: move the center at once */
 };
 
 /* A row of at most this many bytes is fetched at once, a longer one bit by bit:
@@ -45,6 +44,15 @@ fetch_to_store(const char *p)
 #else
     (void)p;
 #endif
+}
+
+/* The last thing that a thread does with its part of a pass. */
+CL_INLINE void
+part_end(const cl_pass *pass)
+{
+    if (pass->store != CL_CACHED) {
+        stream_end();
+    }
 }
 
 /* 1 / (1 + n_j), or 1 for sums that are not normalised. */

@@ -16,6 +16,7 @@ typedef struct {
     const FEATURE *x;   /* (D,) */
     CENTER *c;          /* (D,) */
     FEATURE *gradient;  /* (D,) */
+    bool streams;       /* is it stored past the cache? */
     CENTER scale;       /* gradient = scale * d */
     double weight;      /* w_i */
     double *sum;        /* PULL: (D,) sum of w_i d_i so far */
@@ -49,7 +50,7 @@ NAME(block)(d8 squares, const NAME(row_task) * row, int64_t j, int what, int n)
     }
     if (what & GRADIENT) {
         const CENTERS gradient = ON_CENTERS(scale)(d, row->scale, n);
-        if (what & STREAM && n == LANES) {
+        if (row->streams && n == LANES) {
             ON_FEATURES(stream)(row->gradient + j, gradient);
         }
         else {
@@ -104,6 +105,7 @@ NAME(take_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t lab
     row->x = (const FEATURE *)(b->features + i * b->feature_stride);
     row->c = (CENTER *)(b->centers + label * b->center_stride);
     row->gradient = NULL;
+    row->streams = pass->store == CL_STREAMED;
     if (pass->gradient != NULL) {
         row->gradient = (FEATURE *)(pass->gradient + i * pass->gradient_stride);
     }
@@ -174,13 +176,10 @@ NAME(rows)(const cl_pass *pass, int64_t first, int64_t last)
     if (pass->gradient == NULL) {
         NAME(rows_as)(pass, first, last, 0);
     }
-    else if (pass->store == CL_STREAMED) {
-        NAME(rows_as)(pass, first, last, GRADIENT | STREAM);
-        stream_end();
-    }
     else {
         NAME(rows_as)(pass, first, last, GRADIENT);
     }
+    part_end(pass);
 }
 
 /* n columns of a class whose sum is complete. `share` is 1 / (1 + n_j) or 1;
@@ -277,10 +276,11 @@ NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, char *stage
     const int64_t label = plan->labels[plan->rows[start]];
     const bool whole = chunk->part < 0;
     /* The sum is the row's d. (Added to zero, a negative zero would be a plain one,
-     * but d is never one where c is: c comes out the same.) */
-    if (whole && stop - start == 1 && pass->finish == CL_MOVE &&
+     * but d is never one where c is: c comes out the same.) Without a gradient it is
+     * not worth loops of its own. */
+    if (what & GRADIENT && whole && stop - start == 1 && pass->finish == CL_MOVE &&
         pass->batch->weights == NULL) {
-        NAME(placed_row)(pass, start, label, NULL, staged, (what & ~PULL) | ALONE);
+        NAME(placed_row)(pass, start, label, NULL, staged, GRADIENT | ALONE);
         return;
     }
     double *into = sum;
@@ -317,15 +317,10 @@ NAME(chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sum,
     if (pass->gradient == NULL) {
         NAME(chunks_as)(pass, first, last, sum, staged, PULL);
     }
-    else if (pass->store == CL_STREAMED) {
-        NAME(chunks_as)(pass, first, last, sum, staged, PULL | GRADIENT | STREAM);
-    }
     else {
         NAME(chunks_as)(pass, first, last, sum, staged, PULL | GRADIENT);
     }
-    if (pass->store != CL_CACHED) {
-        stream_end();
-    }
+    part_end(pass);
 }
 
 static void
@@ -381,13 +376,10 @@ NAME(segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
     if (pass->gradient == NULL) {
         NAME(segment_as)(pass, first, last, sums, PULL);
     }
-    else if (pass->store == CL_STREAMED) {
-        NAME(segment_as)(pass, first, last, sums, PULL | GRADIENT | STREAM);
-        stream_end();
-    }
     else {
         NAME(segment_as)(pass, first, last, sums, PULL | GRADIENT);
     }
+    part_end(pass);
 }
 
 static void

@@ -27,10 +27,13 @@
 
 #if defined(__GNUC__)
 #define CL_INLINE static inline __attribute__((always_inline))
+#define CL_NOINLINE __attribute__((noinline))
 #elif defined(_MSC_VER)
 #define CL_INLINE static __forceinline
+#define CL_NOINLINE __declspec(noinline)
 #else
 #define CL_INLINE static inline
+#define CL_NOINLINE
 #endif
 
 enum {
