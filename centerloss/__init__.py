@@ -18,6 +18,7 @@ from ._core import (
     update_centers,
     value_and_grad,
 )
+from ._include import get_include
 from ._threads import default_num_threads
 from ._versions import show_versions
 
@@ -25,6 +26,7 @@ __all__ = [
     "CenterLoss",
     "center_delta",
     "class_sums",
+    "get_include",
     "get_num_threads",
     "gradient",
     "loss",

@@ -120,7 +120,7 @@ NAME(take_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t lab
  * guess where the next one is. Of a short row that is done at once, of a longer
  * one bit by bit while this row is worked on, so as not to stand in the way of
  * its loads. */
-CL_INLINE void
+static CL_NOINLINE void
 NAME(take_next)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t later)
 {
     const cl_batch *b = pass->batch;

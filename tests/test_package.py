@@ -46,7 +46,9 @@ def test_import_needs_numpy_alone(tmp_path):
 
 def test_all_names_exist():
     assert sorted(centerloss.__all__) == centerloss.__all__
-    assert set(centerloss.__all__) == {*CALLS, *THREADS, "CenterLoss", "show_versions"}
+    assert set(centerloss.__all__) == {
+        *(*CALLS, *THREADS, "CenterLoss", "get_include", "show_versions")
+    }
     assert all(hasattr(centerloss, name) for name in centerloss.__all__)
 
 
@@ -87,6 +89,17 @@ def test_examples_in_c_docstrings(name):
     assert examples.examples
     failed, _ = doctest.DocTestRunner().run(examples)
     assert failed == 0
+
+
+def test_module_prints_versions_and_names_the_demo(capsys):
+    runpy.run_module("centerloss", run_name="__main__")
+    output = capsys.readouterr().out
+    assert f"centerloss: {centerloss.__version__}\n" in output
+    assert output.endswith("python -m centerloss.demo\n")
+
+
+def test_citation_has_the_version():
+    assert f"version: {centerloss.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_version_is_a_release_number():
