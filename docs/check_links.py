@@ -1,0 +1,53 @@
+"""Check the links of the built site: `python docs/check_links.py build/docs`.
+
+Every link that stays within the site has to lead to a file that is there and, where it
+names a place in a page, to that place.
+"""
+
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+
+class _Page(HTMLParser):
+    """The links of a page, and the places in it that a link can name."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.links: list[str] = []
+        self.places: set[str] = set()
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, _tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        for name, value in attrs:
+            if name in ("href", "src") and value is not None:
+                self.links.append(value)
+            elif name == "id" and value is not None:
+                self.places.add(value)
+
+
+def broken_links(site: Path) -> list[str]:
+    """Return the links that lead nowhere, each with its page."""
+    # Those in folders with an underscore belong to the theme and are no pages.
+    paths = [*site.glob("*.html"), *site.glob("[!_]*/**/*.html")]
+    pages = {path.resolve(): _Page(path) for path in sorted(paths)}
+    broken = []
+    for path, page in pages.items():
+        for link in page.links:
+            url = urlsplit(link)
+            if url.scheme or url.netloc:
+                continue
+            target = (path.parent / unquote(url.path)).resolve() if url.path else path
+            place = unquote(url.fragment)
+            lost = target in pages and place and place not in pages[target].places
+            if not target.exists() or lost:
+                broken.append(f"{path.relative_to(site.resolve())}: {link}")
+    return broken
+
+
+if __name__ == "__main__":
+    site = Path(sys.argv[1])
+    broken = broken_links(site)
+    print(*broken, f"{len(broken)} broken links in {site}", sep="\n")
+    sys.exit(bool(broken))
