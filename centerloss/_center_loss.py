@@ -3,7 +3,7 @@
 import contextlib
 import operator
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
@@ -102,9 +102,10 @@ class CenterLoss:
         reduction: Literal["none", "sum", "mean"] = "mean",
         normalize: bool = True,
         ignore_index: int | None = None,
-        init: str | NDArray[Any] = "normal",
+        init: Literal["normal", "zeros"] | NDArray[Any] = "normal",
         dtype: DTypeLike = "float32",
-        rng: Any = None,
+        # Quoted, for to look at numpy.random is to import it.
+        rng: "int | Sequence[int] | np.random.Generator | None" = None,
     ) -> None:
         shape = (_size("num_classes", num_classes), _size("feat_dim", feat_dim))
         self.centers = _initial_centers(init, shape, dtype, rng)
@@ -123,7 +124,7 @@ class CenterLoss:
     @property
     def feat_dim(self) -> int:
         """Number of values D of a feature row."""
-        return self.centers.shape[1]
+        return int(self.centers.shape[1])
 
     def __call__(
         self,
@@ -341,7 +342,9 @@ class CenterLoss:
             The file to write, taken as it is: no suffix is added.
         """
         # An array of None would be pickled; no value says the same.
-        settings = {k: [] if v is None else v for k, v in self._settings().items()}
+        settings: dict[str, Any] = {
+            k: [] if v is None else v for k, v in self._settings().items()
+        }
         with _replacing(path) as file:
             np.savez(file, format=_FILE_FORMAT, centers=self.centers, **settings)
 

@@ -1,88 +1,249 @@
-from typing import Any, Literal, TypeAlias, TypeVar
+# A gradient has the shape and dtype of the features, be they an array; all else has the
+# dtype of the centers. Whether the two dtypes go together is checked by the call alone.
+
+from typing import (
+    Any,
+    Literal,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    TypeVar,
+    overload,
+)
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-_Reduction: TypeAlias = Literal["none", "sum", "mean"]
-# A float, but with reduction="none" an array; a checker cannot tell which in general.
-_Loss: TypeAlias = float | Any
-_Array: TypeAlias = NDArray[Any]
-_Centers = TypeVar("_Centers", NDArray[np.float32], NDArray[np.float64])
+_C = TypeVar("_C", np.float32, np.float64)  # dtype of the centers
+_F = TypeVar("_F", bound=np.generic)  # dtype of the features
+_Shape = TypeVar("_Shape", bound=tuple[Any, ...])
+_Features: TypeAlias = np.ndarray[_Shape, np.dtype[_F]]
 
+# What `reduction` makes of a loss: a float, a row each, or with any str one of them.
+_Total: TypeAlias = Literal["mean", "sum"]
+_Rows: TypeAlias = Literal["none"]
+
+@overload
 def loss(
     features: ArrayLike,
     labels: ArrayLike,
-    centers: _Array,
+    centers: NDArray[_C],
     *,
-    reduction: _Reduction = "mean",
-    loss_weight: float = 1.0,
+    reduction: _Total = "mean",
+    loss_weight: SupportsFloat = 1.0,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    out: _Array | None = None,
-) -> _Loss: ...
+    ignore_index: SupportsIndex | None = None,
+    out: None = None,
+) -> float: ...
+@overload
+def loss(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    reduction: _Rows,
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[_C] | None = None,
+) -> NDArray[_C]: ...
+@overload
+def loss(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    reduction: str,
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: None = None,
+) -> float | NDArray[Any]: ...
+
+# Overloads overlap: an array is ArrayLike too. What has no dtype takes the centers'.
+# pyright: reportOverlappingOverload=false
+@overload
+def gradient(
+    features: _Features[_Shape, _F],
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    reduction: str = "mean",
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: _Features[_Shape, _F] | None = None,
+) -> _Features[_Shape, _F]: ...
+@overload
 def gradient(
     features: ArrayLike,
     labels: ArrayLike,
-    centers: _Array,
+    centers: NDArray[_C],
     *,
-    reduction: _Reduction = "mean",
-    loss_weight: float = 1.0,
+    reduction: str = "mean",
+    loss_weight: SupportsFloat = 1.0,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    out: _Array | None = None,
-) -> _Array: ...
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[_C] | None = None,
+) -> NDArray[_C]: ...
+@overload
+def value_and_grad(
+    features: _Features[_Shape, _F],
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    reduction: _Total = "mean",
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: _Features[_Shape, _F] | None = None,
+) -> tuple[float, _Features[_Shape, _F]]: ...
+@overload
 def value_and_grad(
     features: ArrayLike,
     labels: ArrayLike,
-    centers: _Array,
+    centers: NDArray[_C],
     *,
-    reduction: _Reduction = "mean",
-    loss_weight: float = 1.0,
+    reduction: _Total = "mean",
+    loss_weight: SupportsFloat = 1.0,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    out: _Array | None = None,
-) -> tuple[_Loss, _Array]: ...
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[_C] | None = None,
+) -> tuple[float, NDArray[_C]]: ...
+@overload
+def value_and_grad(
+    features: _Features[_Shape, _F],
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    reduction: _Rows,
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: _Features[_Shape, _F] | None = None,
+) -> tuple[NDArray[_C], _Features[_Shape, _F]]: ...
+@overload
+def value_and_grad(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    reduction: _Rows,
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[_C] | None = None,
+) -> tuple[NDArray[_C], NDArray[_C]]: ...
+@overload
+def value_and_grad(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    reduction: str,
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[float | NDArray[Any], NDArray[Any]]: ...
 def center_delta(
     features: ArrayLike,
     labels: ArrayLike,
-    centers: _Centers,
+    centers: NDArray[_C],
     *,
-    normalize: bool = True,
+    normalize: bool | np.bool_ = True,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    out: _Centers | None = None,
-) -> _Centers: ...
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[_C] | None = None,
+) -> NDArray[_C]: ...
 def class_sums(
     features: ArrayLike,
     labels: ArrayLike,
-    centers: _Centers,
+    centers: NDArray[_C],
     *,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-) -> tuple[NDArray[np.int64], _Centers, NDArray[np.float64]]: ...
+    ignore_index: SupportsIndex | None = None,
+) -> tuple[NDArray[np.int64], NDArray[_C], NDArray[np.float64]]: ...
 def update_centers(
     features: ArrayLike,
     labels: ArrayLike,
-    centers: _Array,
+    centers: NDArray[_C],
     *,
-    alpha: float = 0.5,
-    normalize: bool = True,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
+    ignore_index: SupportsIndex | None = None,
 ) -> int: ...
+@overload
+def step(
+    features: _Features[_Shape, _F],
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    reduction: _Total = "mean",
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: _Features[_Shape, _F] | None = None,
+) -> tuple[float, _Features[_Shape, _F]]: ...
+@overload
 def step(
     features: ArrayLike,
     labels: ArrayLike,
-    centers: _Array,
+    centers: NDArray[_C],
     *,
-    alpha: float = 0.5,
-    normalize: bool = True,
-    reduction: _Reduction = "mean",
-    loss_weight: float = 1.0,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    reduction: _Total = "mean",
+    loss_weight: SupportsFloat = 1.0,
     sample_weight: ArrayLike | None = None,
-    ignore_index: int | None = None,
-    out: _Array | None = None,
-) -> tuple[_Loss, _Array]: ...
-def set_num_threads(n: int, /) -> None: ...
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[_C] | None = None,
+) -> tuple[float, NDArray[_C]]: ...
+@overload
+def step(
+    features: _Features[_Shape, _F],
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    reduction: _Rows,
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: _Features[_Shape, _F] | None = None,
+) -> tuple[NDArray[_C], _Features[_Shape, _F]]: ...
+@overload
+def step(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    reduction: _Rows,
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[_C] | None = None,
+) -> tuple[NDArray[_C], NDArray[_C]]: ...
+@overload
+def step(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    reduction: str,
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[float | NDArray[Any], NDArray[Any]]: ...
+def set_num_threads(n: SupportsIndex, /) -> None: ...
 def get_num_threads() -> int: ...
 def _build_info() -> dict[str, str]: ...

@@ -1,6 +1,6 @@
 """Where the C library lies."""
 
-from pathlib import Path
+import os.path
 
 
 def get_include() -> str:
@@ -20,6 +20,7 @@ def get_include() -> str:
     >>> os.path.exists(os.path.join(centerloss.get_include(), "centerloss.h"))
     True
     """
-    package = Path(__file__).parent
-    installed, in_a_clone = package / "csrc", package.parent / "csrc"
-    return str(installed if installed.is_dir() else in_a_clone)
+    package = os.path.dirname(__file__)
+    installed = os.path.join(package, "csrc")
+    in_a_clone = os.path.join(os.path.dirname(package), "csrc")
+    return installed if os.path.isdir(installed) else in_a_clone

@@ -74,6 +74,7 @@ def checked_batch(
     out_dtype = gradient_dtype if out_holds == "gradient" else c.dtype
     if out is not None:
         _check_type_of_out(out, out_dtype)
+        out = np.asarray(out)  # a subclass may answer as it likes
 
     if reduction not in REDUCTIONS:
         raise ValueError(_wrong_reduction(reduction))

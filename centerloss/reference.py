@@ -123,7 +123,7 @@ def _moved(batch: Batch, d: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any
 def _deliver(result: Array, out: Array | None) -> Array:
     if out is None:
         return result
-    out[...] = result
+    np.asarray(out)[...] = result
     return out
 
 
@@ -198,7 +198,7 @@ def loss(
     """
     batch = checked_batch(**locals(), out_holds="loss")
     value = _loss(batch, _differences(batch))
-    return value if isinstance(value, float) else _deliver(value, out)
+    return _deliver(value, out) if isinstance(value, np.ndarray) else value
 
 
 @_quiet

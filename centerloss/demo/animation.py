@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from os import PathLike
-from typing import BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -37,8 +37,8 @@ class Moment(NamedTuple):
     centers : ndarray of shape (K, D)
     """
 
-    features: NDArray
-    centers: NDArray
+    features: NDArray[Any]
+    centers: NDArray[Any]
 
 
 class Film(NamedTuple):
@@ -128,7 +128,7 @@ class Recorder:
         self._steps_per_epoch = settings.steps_per_epoch(len(split.train_images))
         self._times = times(settings.epochs * self._steps_per_epoch, frames)
         self._weights = settings.loss_weights
-        self._moments = [[] for _ in settings.loss_weights]
+        self._moments: list[list[Moment]] = [[] for _ in settings.loss_weights]
 
     def __call__(self, runs: Sequence[Run], steps: int) -> None:
         """Look at the runs after so many steps, if it is time to."""
@@ -150,7 +150,7 @@ class Recorder:
 
 
 def draw(
-    films: Sequence[Film], labels: NDArray[np.integer], classes: Sequence[str]
+    films: Sequence[Film], labels: NDArray[np.integer[Any]], classes: Sequence[str]
 ) -> list[Image.Image]:
     """Draw the frames: for each run a panel with features, centers and their trails.
 
@@ -220,7 +220,7 @@ class _Panel:
         film: Film,
         view: list[Moment],
         window: report.Window,
-        labels: NDArray[np.integer],
+        labels: NDArray[np.integer[Any]],
     ) -> None:
         self._axes, self._film, self._view = axes, film, view
         self._note, self._labels = window.note, labels

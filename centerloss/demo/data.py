@@ -6,7 +6,7 @@ import zlib
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,7 +202,8 @@ def _read_bytes(path: Path) -> bytes:
 
 def _rows(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Flatten each image to a row of numbers from 0 to 1."""
-    return images.reshape(len(images), -1) / np.float32(255)
+    rows: Any = images.reshape(len(images), -1)
+    return rows / np.float32(255)
 
 
 def _times(shape: tuple[int, ...]) -> str:

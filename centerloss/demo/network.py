@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 # What a second loss on the features returns: its value and its gradient.
-FeatureLoss = Callable[[NDArray, NDArray], tuple[float, NDArray]]
+FeatureLoss = Callable[[NDArray[Any], NDArray[Any]], tuple[float, NDArray[Any]]]
 
 
 class Network:
@@ -75,20 +75,20 @@ class Network:
         for slopes in self._layers.slopes:
             slopes[:] = 0.25
 
-    def features(self, images: NDArray) -> NDArray:
+    def features(self, images: NDArray[Any]) -> NDArray[Any]:
         """Return the (N, D) features of (N, P) images."""
         return self._forward(images)[0][-1]
 
-    def scores(self, features: NDArray) -> NDArray:
+    def scores(self, features: NDArray[Any]) -> NDArray[Any]:
         """Return the (N, K) scores of the classes; the largest is the guess."""
         return features @ self._layers.weights[-1]
 
     def loss_and_gradient(
         self,
-        images: NDArray,
-        labels: NDArray[np.integer],
+        images: NDArray[Any],
+        labels: NDArray[np.integer[Any]],
         feature_loss: FeatureLoss | None = None,
-    ) -> tuple[float, NDArray]:
+    ) -> tuple[float, NDArray[Any]]:
         """Return the mean softmax loss of a batch and its gradient.
 
         Parameters
@@ -127,7 +127,9 @@ class Network:
                 pull = pull @ layers.weights[i].T
         return loss, self._gradient
 
-    def _forward(self, images: NDArray) -> tuple[list[NDArray], list[NDArray]]:
+    def _forward(
+        self, images: NDArray[Any]
+    ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
         """Return what enters each layer, and the hidden layers' sums before PReLU."""
         weights, biases, slopes = self._layers
         inputs, sums = [images], []
@@ -141,16 +143,16 @@ class Network:
 class _Layers(NamedTuple):
     """Something for each layer that has it, in the order of the layers."""
 
-    weights: list
-    biases: list
-    slopes: list
+    weights: list[Any]
+    biases: list[Any]
+    slopes: list[Any]
 
 
 def _shapes(widths: tuple[int, ...]) -> _Layers:
     return _Layers(list(pairwise(widths)), list(widths[1:-1]), list(widths[1:-2]))
 
 
-def _layers(vector: NDArray, shapes: _Layers) -> _Layers:
+def _layers(vector: NDArray[Any], shapes: _Layers) -> _Layers:
     """Cut a vector into views of these shapes."""
     views = _Layers([], [], [])
     start = 0
@@ -163,8 +165,8 @@ def _layers(vector: NDArray, shapes: _Layers) -> _Layers:
 
 
 def _softmax_loss(
-    scores: NDArray, labels: NDArray[np.integer]
-) -> tuple[float, NDArray]:
+    scores: NDArray[Any], labels: NDArray[np.integer[Any]]
+) -> tuple[float, NDArray[Any]]:
     """Return the mean cross-entropy and its gradient with respect to the scores."""
     rows = np.arange(len(labels))
     shifted = scores - scores.max(axis=1, keepdims=True)

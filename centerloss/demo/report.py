@@ -4,7 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -116,14 +116,14 @@ def make_panels(
     return figure, list(panels[:count])
 
 
-def _in_plane(run: Run, split: Split) -> tuple[NDArray, NDArray]:
+def _in_plane(run: Run, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return test features and centers in two dimensions."""
     features = run.network.features(split.test_images)
     middle, axes = plane(features)
     return (features - middle) @ axes, (run.center_loss.centers - middle) @ axes
 
 
-def plane(features: NDArray) -> tuple[NDArray, NDArray]:
+def plane(features: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the plane to see features in: a point (D,) and two directions (D, 2).
 
     It is that of the first two principal axes, or, of features of two values, theirs.
@@ -148,7 +148,7 @@ class Window(NamedTuple):
         show the same.
     """
 
-    middle: NDArray
+    middle: NDArray[Any]
     half: float
     note: str = ""
 
@@ -161,7 +161,7 @@ class Window(NamedTuple):
         axes.set_ylabel(f"{name} 2", fontsize=9)
 
 
-def windows(points: Sequence[Sequence[NDArray]]) -> list[Window]:
+def windows(points: Sequence[Sequence[NDArray[Any]]]) -> list[Window]:
     """Return for each panel a window on all its points.
 
     It is the same for all, unless it were more than twice as wide as the points of one.
@@ -176,20 +176,23 @@ def windows(points: Sequence[Sequence[NDArray]]) -> list[Window]:
     return [each._replace(note=note.format(widest / each.half)) for each in own]
 
 
-def _window(points: NDArray) -> Window:
+def _window(points: NDArray[Any]) -> Window:
     """Return a square around the points, with a margin."""
     low, high = points.min(axis=0), points.max(axis=0)
     return Window((low + high) / 2, float(np.max(high - low)) * 0.53)
 
 
-def style(label: int) -> dict[str, str]:
+def style(label: int) -> dict[str, Any]:
     """Return color and marker of a class, different ones for the first 50."""
     marker = MARKERS[label // len(COLORS) % len(MARKERS)]
     return {"color": COLORS[label % len(COLORS)], "marker": marker}
 
 
 def draw(
-    axes: Axes, features: NDArray, centers: NDArray, labels: NDArray[np.integer]
+    axes: Axes,
+    features: NDArray[Any],
+    centers: NDArray[Any],
+    labels: NDArray[np.integer[Any]],
 ) -> list[tuple[PathCollection, PathCollection]]:
     """Draw points and centers of one run; return both of each class as drawn."""
     drawn = []
@@ -197,10 +200,18 @@ def draw(
     for label, center in enumerate(centers):
         look = style(label)
         rows = features[labels == label]
-        points = axes.scatter(*rows.T, s=size, alpha=0.6, linewidths=0, **look)
+        points = axes.scatter(
+            rows[:, 0], rows[:, 1], s=size, alpha=0.6, linewidths=0, **look
+        )
         look["marker"] = "X"
         cross = axes.scatter(
-            *center, s=55, edgecolors="black", linewidths=1, zorder=3, **look
+            center[0],
+            center[1],
+            s=55,
+            edgecolors="black",
+            linewidths=1,
+            zorder=3,
+            **look,
         )
         drawn.append((points, cross))
     axes.set_aspect("equal")
@@ -211,9 +222,14 @@ def draw(
     return drawn
 
 
-def draw_trail(axes: Axes, centers: NDArray) -> Line2D:
+def draw_trail(axes: Axes, centers: NDArray[Any]) -> Line2D:
     """Draw the way of a center, a row of (T, 2) each time; return it as drawn."""
-    look = {"color": "black", "linewidth": 0.8, "alpha": 0.55, "zorder": 2.5}
+    look: dict[str, Any] = {
+        "color": "black",
+        "linewidth": 0.8,
+        "alpha": 0.55,
+        "zorder": 2.5,
+    }
     return axes.plot(*centers.T, **look)[0]
 
 

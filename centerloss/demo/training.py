@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,7 +98,7 @@ class Run:
         self._feature_gradient = np.empty((most_rows, dim), np.float32)
 
     def step(
-        self, images: NDArray, labels: NDArray[np.integer], progress: float
+        self, images: NDArray[Any], labels: NDArray[np.integer[Any]], progress: float
     ) -> float:
         """Take one step of gradient descent and return the loss before it.
 
@@ -136,8 +137,8 @@ class Run:
         return loss
 
     def _center_step(
-        self, features: NDArray, labels: NDArray[np.integer]
-    ) -> tuple[float, NDArray]:
+        self, features: NDArray[Any], labels: NDArray[np.integer[Any]]
+    ) -> tuple[float, NDArray[Any]]:
         """Return the center loss and its gradient, and move the centers."""
         start = time.perf_counter()
         out = self._feature_gradient[: len(features)]
@@ -299,7 +300,9 @@ def evaluate(run: Run, split: Split) -> Result:
     )
 
 
-def scatter(features: NDArray, labels: NDArray[np.integer]) -> tuple[float, float]:
+def scatter(
+    features: NDArray[Any], labels: NDArray[np.integer[Any]]
+) -> tuple[float, float]:
     """Return the mean squared distances within classes and between class means.
 
     Parameters
@@ -329,7 +332,7 @@ def scatter(features: NDArray, labels: NDArray[np.integer]) -> tuple[float, floa
     return float(within), float(between)
 
 
-def nearest_center(features: NDArray, centers: NDArray) -> NDArray[np.intp]:
+def nearest_center(features: NDArray[Any], centers: NDArray[Any]) -> NDArray[np.intp]:
     """Return for each of the (N, D) features the index of the nearest (K, D) center."""
     differences = features[:, np.newaxis] - centers
     return np.argmin(np.sum(differences**2, axis=2), axis=1)
