@@ -46,9 +46,9 @@ typedef struct {
     PyObject *given[ARGUMENTS]; /* borrowed; NULL where not given, or None */
     PyArrayObject *features;    /* aligned, native, its rows contiguous */
     PyArrayObject *labels;      /* native */
-    PyArrayObject *centers;     /* the caller's own */
+    PyArrayObject *centers;     /* the caller's own, as a plain array */
     PyArrayObject *weights;     /* float64, contiguous; or NULL */
-    PyArrayObject *out;         /* the caller's own; or NULL */
+    PyArrayObject *out;         /* likewise; or NULL. given[OUT] is returned */
     cl_batch batch;
     cl_objective objective;
     cl_rate rate;

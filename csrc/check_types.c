@@ -13,12 +13,20 @@ type_name(PyObject *object)
     return PyType_GetName(Py_TYPE(object));
 }
 
-/* The array itself, if it is one; else an error that says what was expected. */
+/* An array, with a new reference; of a subclass, whose methods may do anything, a
+ * plain view. */
+static PyArrayObject *
+plain_array(PyObject *array)
+{
+    return (PyArrayObject *)PyArray_EnsureArray(Py_NewRef(array));
+}
+
+/* The plain array, if it is one; else an error that says what was expected. */
 static PyArrayObject *
 require_array(PyObject *object, const char *name, const char *expected)
 {
     if (PyArray_Check(object)) {
-        return (PyArrayObject *)Py_NewRef(object);
+        return plain_array(object);
     }
     PyObject *type = type_name(object);
     if (type != NULL) {
@@ -29,13 +37,8 @@ require_array(PyObject *object, const char *name, const char *expected)
 }
 
 static bool
-check_centers_type(cl_call *call)
+check_centers_dtype(const cl_call *call)
 {
-    call->centers = require_array(call->given[CENTERS], "centers",
-                                  "a NumPy array of float32 or float64");
-    if (call->centers == NULL) {
-        return false;
-    }
     PyArray_Descr *dtype = PyArray_DESCR(call->centers);
     const int type = PyArray_TYPE(call->centers);
     if (type != NPY_FLOAT32 && type != NPY_FLOAT64) {
@@ -53,6 +56,14 @@ check_centers_type(cl_call *call)
         return false;
     }
     return true;
+}
+
+static bool
+check_centers_type(cl_call *call)
+{
+    call->centers = require_array(call->given[CENTERS], "centers",
+                                  "a NumPy array of float32 or float64");
+    return call->centers != NULL && check_centers_dtype(call);
 }
 
 /* ml_dtypes' bfloat16 is known by its name: NumPy gives it a number of its own
@@ -105,7 +116,7 @@ static PyArrayObject *
 as_array(PyObject *object, int type)
 {
     if (PyArray_Check(object)) {
-        return (PyArrayObject *)Py_NewRef(object);
+        return plain_array(object);
     }
     PyArray_Descr *dtype = NULL;
     if (type != NPY_NOTYPE && !PyObject_HasAttrString(object, "dtype")) {
@@ -120,6 +131,19 @@ check_features_type(cl_call *call)
 {
     call->features = as_array(call->given[FEATURES], PyArray_TYPE(call->centers));
     return call->features != NULL && find_types(call);
+}
+
+static bool
+check_labels_dtype(const cl_call *call)
+{
+    if (!PyArray_ISINTEGER(call->labels)) {
+        PyErr_Format(PyExc_TypeError,
+                     "labels has dtype %S, expected an integer dtype: pass "
+                     "labels.astype(np.int64)",
+                     PyArray_DESCR(call->labels));
+        return false;
+    }
+    return true;
 }
 
 static bool
@@ -139,14 +163,7 @@ check_labels_type(cl_call *call)
         Py_DECREF(empty);
         return call->labels != NULL;
     }
-    if (!PyArray_ISINTEGER(call->labels)) {
-        PyErr_Format(PyExc_TypeError,
-                     "labels has dtype %S, expected an integer dtype: pass "
-                     "labels.astype(np.int64)",
-                     PyArray_DESCR(call->labels));
-        return false;
-    }
-    return true;
+    return check_labels_dtype(call);
 }
 
 /* NumPy's complex numbers would convert, with a warning that they lose half. */
@@ -208,15 +225,8 @@ check_reduction_type(const cl_call *call)
 }
 
 static bool
-check_weights_type(cl_call *call)
+check_weights_dtype(const cl_call *call)
 {
-    if (call->given[SAMPLE_WEIGHT] == NULL) {
-        return true;
-    }
-    call->weights = as_array(call->given[SAMPLE_WEIGHT], NPY_NOTYPE);
-    if (call->weights == NULL) {
-        return false;
-    }
     if (!PyArray_ISFLOAT(call->weights) && !PyArray_ISINTEGER(call->weights) &&
         !PyArray_ISBOOL(call->weights)) {
         PyErr_Format(PyExc_TypeError,
@@ -225,6 +235,16 @@ check_weights_type(cl_call *call)
         return false;
     }
     return true;
+}
+
+static bool
+check_weights_type(cl_call *call)
+{
+    if (call->given[SAMPLE_WEIGHT] == NULL) {
+        return true;
+    }
+    call->weights = as_array(call->given[SAMPLE_WEIGHT], NPY_NOTYPE);
+    return call->weights != NULL && check_weights_dtype(call);
 }
 
 /* Reads the value too; one of more than 64 bits is left for
@@ -281,6 +301,16 @@ check_out_type(cl_call *call)
     return false;
 }
 
+/* Reading an argument may run code of its own, __array__, __float__ or __index__,
+ * which can give an array that was checked before another dtype. After this no more
+ * of it runs. */
+static bool
+check_still(cl_call *call)
+{
+    return check_centers_dtype(call) && find_types(call) && check_labels_dtype(call) &&
+           (call->weights == NULL || check_weights_dtype(call));
+}
+
 bool
 cl_check_types(cl_call *call, int *ignore_overflow)
 {
@@ -289,5 +319,5 @@ cl_check_types(cl_call *call, int *ignore_overflow)
            check_normalize(call) && check_reduction_type(call) &&
            check_number(call, LOSS_WEIGHT, &call->objective.loss_weight) &&
            check_weights_type(call) && check_ignore_index_type(call, ignore_overflow) &&
-           check_out_type(call);
+           check_still(call) && check_out_type(call);
 }

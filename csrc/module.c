@@ -84,6 +84,7 @@ typedef struct {
     PyObject *spare_float; /* its memory becomes the loss's */
     PyArrayObject *losses; /* for reduction="none" */
     PyArrayObject *gradient;
+    PyObject *given; /* borrowed: `out`, of which one of these may be a plain view */
     PyObject *pair;
 } loss_outputs;
 
@@ -92,6 +93,7 @@ make_outputs(loss_outputs *outputs, const cl_call *call, cl_result *result)
 {
     const cl_signature *signature = call->signature;
     PyArrayObject *out = (PyArrayObject *)Py_XNewRef((PyObject *)call->out);
+    outputs->given = call->given[OUT];
     if (signature->out == OUT_GRADIENT) {
         outputs->gradient = out != NULL ? out : cl_new_gradient(call);
         if (outputs->gradient == NULL) {
@@ -124,13 +126,21 @@ clear_outputs(loss_outputs *outputs)
     Py_XDECREF(outputs->pair);
 }
 
+static PyObject *
+gradient_object(const loss_outputs *outputs)
+{
+    return Py_NewRef(outputs->given != NULL ? outputs->given
+                                            : (PyObject *)outputs->gradient);
+}
+
 /* The loss as an object: the array, or a float in the place of the spare one,
  * which is freed right before and so is there to be had. */
 static PyObject *
 loss_object(loss_outputs *outputs)
 {
     if (outputs->losses != NULL) {
-        return Py_NewRef((PyObject *)outputs->losses);
+        const bool given = outputs->gradient == NULL && outputs->given != NULL;
+        return Py_NewRef(given ? outputs->given : (PyObject *)outputs->losses);
     }
     Py_CLEAR(outputs->spare_float);
     return PyFloat_FromDouble(outputs->loss);
@@ -144,7 +154,7 @@ pair_object(loss_outputs *outputs)
         return NULL;
     }
     PyTuple_SetItem(outputs->pair, 0, loss);
-    PyTuple_SetItem(outputs->pair, 1, Py_NewRef((PyObject *)outputs->gradient));
+    PyTuple_SetItem(outputs->pair, 1, gradient_object(outputs));
     return Py_NewRef(outputs->pair);
 }
 
@@ -185,7 +195,7 @@ loss_job(PyObject *module, const cl_signature *signature, PyObject *const *args,
             returned = loss_object(&outputs);
         }
         else if (signature == &gradient_signature) {
-            returned = Py_NewRef((PyObject *)outputs.gradient);
+            returned = gradient_object(&outputs);
         }
         else {
             returned = pair_object(&outputs);
@@ -279,6 +289,10 @@ center_delta_job(const cl_call *call, const cl_plan *plan)
         cl_center_delta(&call->batch, plan, call->rate.normalize, PyArray_BYTES(deltas),
                         PyArray_STRIDE(deltas, 0));
         Py_END_ALLOW_THREADS
+    }
+    if (deltas != NULL && call->out != NULL) {
+        Py_DECREF((PyObject *)deltas);
+        return Py_NewRef(call->given[OUT]);
     }
     return (PyObject *)deltas;
 }
