@@ -18,7 +18,7 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo notebooks test test-every-isa aarch64 bench lint clean
+.PHONY: help demo notebooks docs test test-every-isa aarch64 tsan bench lint types clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -44,6 +44,9 @@ test-every-isa: $(READY) ## run the tests with the lesser instruction sets, wher
 aarch64: ## check that an emulated AArch64 gives the same bits
 	tests/c/aarch64.sh
 
+tsan: ## check that steps on separate centers, side by side, do not race
+	.ci/tsan
+
 bench: $(READY) ## time a step side by side with the alternatives, some five minutes
 	$(RUN) -m pip install -q --disable-pip-version-check \
 		-r benchmarks/requirements.txt
@@ -56,9 +59,19 @@ lint: $(READY) ## check the style, and that the C compiles without a warning
 	CENTERLOSS_WERROR=1 $(RUN) setup.py -q build_ext --force \
 		--build-lib build/lint --build-temp build/lint
 
+types: $(READY) ## check the types, and the stubs against the C
+	$(RUN) -m mypy
+	$(RUN) -m pyright
+	$(RUN) -m mypy.stubtest centerloss --mypy-config-file pyproject.toml
+
+docs: $(READY) ## build the pages in build/docs
+	$(RUN) -m pip install -q --disable-pip-version-check -e '.[docs]'
+	$(RUN) -m sphinx -W --keep-going -n -q -b html docs build/docs
+	$(RUN) docs/check_links.py build/docs
+
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info centerloss/*.so demo.png
-	rm -rf .hypothesis .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints
 	find centerloss tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The package, editable, with its C compiled; made anew when one of these changes.
