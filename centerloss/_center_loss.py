@@ -326,9 +326,16 @@ class CenterLoss:
             raise ValueError(f"centers has dtype {centers.dtype}, expected {own.dtype}")
         settings = {name: state[name] for name in _SETTINGS}
         _check(own, settings)
+        values = tuple(settings.values())
         own[...] = centers
-        for name, value in settings.items():
-            setattr(self, name, value)
+        # Nothing here can fail or be interrupted: no call, no loop, no new object.
+        (
+            self.alpha,
+            self.loss_weight,
+            self.reduction,
+            self.normalize,
+            self.ignore_index,
+        ) = values
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save centers and settings to a file in NumPy's .npz format.

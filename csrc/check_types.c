@@ -110,6 +110,28 @@ find_types(cl_call *call)
     return true;
 }
 
+/* 1 if the object has a dtype, 0 if not, -1 with an exception. The name is interned:
+ * any other string would stay behind in the interpreter's cache of attributes. */
+static int
+has_dtype(PyObject *object)
+{
+    PyObject *name = PyUnicode_InternFromString("dtype");
+    if (name == NULL) {
+        return -1;
+    }
+    PyObject *dtype = PyObject_GetAttr(object, name);
+    Py_DECREF(name);
+    if (dtype == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return -1;
+        }
+        PyErr_Clear();
+        return 0;
+    }
+    Py_DECREF(dtype);
+    return 1;
+}
+
 /* Any object as an array of its own dtype or, where it has none, of `type`, as
  * numpy.asarray makes it. */
 static PyArrayObject *
@@ -119,8 +141,12 @@ as_array(PyObject *object, int type)
         return plain_array(object);
     }
     PyArray_Descr *dtype = NULL;
-    if (type != NPY_NOTYPE && !PyObject_HasAttrString(object, "dtype")) {
-        dtype = PyArray_DescrFromType(type);
+    if (type != NPY_NOTYPE) {
+        const int has = has_dtype(object);
+        if (has < 0) {
+            return NULL;
+        }
+        dtype = has ? NULL : PyArray_DescrFromType(type);
     }
     const int flags = NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST;
     return (PyArrayObject *)PyArray_FromAny(object, dtype, 0, 0, flags, NULL);
@@ -154,9 +180,11 @@ check_labels_type(cl_call *call)
     if (call->labels == NULL) {
         return false;
     }
-    const bool has_dtype =
-        PyArray_Check(labels) || PyObject_HasAttrString(labels, "dtype");
-    if (!has_dtype && PyArray_SIZE(call->labels) == 0) {
+    const int has = PyArray_Check(labels) ? 1 : has_dtype(labels);
+    if (has < 0) {
+        return false;
+    }
+    if (!has && PyArray_SIZE(call->labels) == 0) {
         /* An empty list would be float64. */
         PyArrayObject *empty = call->labels;
         call->labels = (PyArrayObject *)PyArray_Cast(empty, NPY_INT64);

@@ -234,6 +234,9 @@ shares_memory(PyArrayObject *a, PyArrayObject *b)
     }
     PyObject *answer = PyObject_CallMethod(numpy, "shares_memory", "OO", a, b);
     Py_DECREF(numpy);
+    if (answer == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
+        PyErr_NoMemory(); /* which NumPy says in this way */
+    }
     const int shared = answer != NULL ? PyObject_IsTrue(answer) : -1;
     Py_XDECREF(answer);
     return shared;

@@ -351,7 +351,9 @@ core_set_num_threads(PyObject *module, PyObject *n)
 {
     PyObject *index = PyNumber_Index(n);
     if (index == NULL) {
-        PyErr_Format(PyExc_TypeError, "n is %R, expected an integer", n);
+        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyErr_Format(PyExc_TypeError, "n is %R, expected an integer", n);
+        }
         return NULL;
     }
     int overflow = 0;

@@ -1,17 +1,22 @@
 /*
- * pthread_create() where threads are scarce: every second one cannot be had,
- * the first included. For a bits that is compiled with
- * -Dpthread_create=scarce_pthread_create.
+ * pthread_create() where threads are scarce, for csrc/ compiled with
+ * -Dpthread_create=scarce_pthread_create. As it is, every second one cannot be
+ * had, the first included; a program that loads this may say which.
  */
 #undef pthread_create
 #include <errno.h>
 #include <pthread.h>
+#include <stdint.h>
+
+/* Bit i is set if the i-th thread cannot be had, of each 64 that are asked for. */
+uint64_t scarce_threads_denied = UINT64_C(0x5555555555555555);
+int scarce_threads_asked;
 
 int
 scarce_pthread_create(pthread_t *thread, const pthread_attr_t *attributes,
                       void *(*work)(void *), void *argument)
 {
-    static int calls;
-    return calls++ % 2 == 0 ? EAGAIN
-                            : pthread_create(thread, attributes, work, argument);
+    return scarce_threads_denied >> (scarce_threads_asked++ % 64) & 1
+               ? EAGAIN
+               : pthread_create(thread, attributes, work, argument);
 }

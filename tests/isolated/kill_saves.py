@@ -1,0 +1,81 @@
+"""Kill a process that saves over and over: the file holds the old or the new state.
+
+`python kill_saves.py --times 200` does so 200 times, at moments by chance.
+"""
+
+import argparse
+import os
+import random
+import signal
+import tempfile
+import time
+
+import numpy as np
+
+from centerloss import CenterLoss
+
+ROWS, COLUMNS = 500, 20
+LONGEST = 0.02  # seconds until a process is killed
+
+
+def state(number):
+    """A state that shows its number everywhere."""
+    centers = np.full((ROWS, COLUMNS), number, np.float32)
+    return CenterLoss(ROWS, COLUMNS, init=centers, alpha=number)
+
+
+def save_forever(path, number, report):
+    """Save one state after another, and report each that is saved."""
+    while True:
+        number += 1
+        state(number).save(path)
+        os.write(report, number.to_bytes(8, "little"))
+
+
+def last_number(pipe):
+    """Read what a process that is gone has reported last."""
+    numbers = b""
+    while more := os.read(pipe, 1 << 16):
+        numbers += more
+    return int.from_bytes(numbers[-8:], "little")
+
+
+def kill_one(path, number, moment):
+    """Kill a saving process; the number that it saved last for certain."""
+    pipe, report = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(pipe)
+        save_forever(path, number, report)
+    os.close(report)
+    first = os.read(pipe, 8)  # it is at work
+    time.sleep(moment)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    number = last_number(pipe) or int.from_bytes(first, "little")
+    os.close(pipe)
+    return number
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--times", type=int, default=200)
+    times = parser.parse_args().times
+    chance = random.Random(0)
+    number, newer = 0, 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "state")
+        state(number).save(path)
+        for _ in range(times):
+            reported = kill_one(path, number, chance.uniform(0, LONGEST))
+            loaded = CenterLoss.load(path)
+            number = int(loaded.alpha)
+            assert number in (reported, reported + 1), (number, reported)
+            assert np.all(loaded.centers == number), "half of a state"
+            newer += number > reported
+        left = sum(name != "state" for name in os.listdir(folder))
+    print(f"{times} killed, {number} saves, {newer} not reported, {left} left over")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""Call every function very often, and see that nothing stays behind.
+
+`python leaks.py --calls 100000` makes so many calls of each kind; the second half of
+them may leave no block of memory, no reference and no page more than the first.
+"""
+
+import argparse
+import contextlib
+import gc
+import os
+import sys
+import tempfile
+from itertools import cycle, islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+import numpy as np
+from every_call import CASES, IDS
+from wrong_calls import CALLS, faulty_calls
+
+import centerloss
+from centerloss import CenterLoss
+
+STATM = "/proc/self/statm"
+# What the system and Python may take anew for themselves, whatever is called.
+SPARE_BLOCKS, SPARE_BYTES = 8, 512 * 1024
+SLOW = ("save", "load")  # a hundredth of the calls
+
+
+def blocks():
+    """Count the blocks of memory that are in use, but for Python's own caches."""
+    gc.collect()
+    getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
+    return sys.getallocatedblocks()
+
+
+def resident():
+    """Bytes of memory, as far as this system tells."""
+    if not os.path.exists(STATM):
+        return 0
+    with open(STATM, encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def quietly(function, arguments, error):
+    with contextlib.suppress(error):
+        function(**arguments)
+
+
+def functions():
+    """Each function with arguments and the errors it is to raise."""
+    for (name, kind), case in zip(CASES, IDS, strict=True):
+        yield case, getattr(centerloss, name), [(kind(name), IndexError)]
+    for name in CALLS:
+        faulty = [(call, fault.error) for fault, call in faulty_calls(name)]
+        yield f"{name}-every_error", getattr(centerloss, name), faulty
+    for n in (2, 0, None):
+        yield (
+            f"set_num_threads-{n}",
+            lambda n: centerloss.set_num_threads(n),
+            [({"n": n}, (TypeError, ValueError))],
+        )
+    yield "get_num_threads", centerloss.get_num_threads, [({}, ())]
+
+
+def methods(path):
+    loss_fn = CenterLoss(40, 3, rng=0)
+    batch = {"features": np.ones((64, 3), np.float32), "labels": np.arange(64) % 40}
+    wrong = batch | {"labels": np.arange(64)}
+    Path(path + " broken").write_bytes(b"PK\x03\x04")
+    calls = {
+        "init": [({"num_classes": 3, "feat_dim": 2}, ()), ({}, TypeError)],
+        "call": [(batch, ()), (wrong, IndexError)],
+        "value_and_grad": [(batch, ()), (wrong, IndexError)],
+        "update": [(batch, ()), (wrong, IndexError)],
+        "step": [(batch, ()), (wrong, IndexError)],
+        "init_centers": [(batch, ()), (wrong, IndexError)],
+        "state_dict": [({}, ())],
+        "load_state_dict": [
+            ({"state": loss_fn.state_dict()}, ()),
+            ({"state": {}}, ValueError),
+        ],
+        "save": [({"path": path}, ()), ({"path": "/"}, ValueError)],
+        "load": [({"path": path}, ()), ({"path": path + " broken"}, ValueError)],
+    }
+    others = {"init": CenterLoss, "call": loss_fn}
+    for name, arguments in calls.items():
+        function = others.get(name) or getattr(loss_fn, name)
+        yield f"CenterLoss.{name}", function, arguments
+
+
+def measured(name, function, arguments, calls):
+    """What the second half of the calls has left; blocks, references, bytes."""
+
+    def run(count):
+        for call, error in islice(cycle(arguments), count):
+            quietly(function, call, error)
+
+    values = [value for call, _ in arguments for value in call.values()]
+    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    run(max(calls // 2, len(arguments)))
+    references = [sys.getrefcount(array) for array in arrays]
+    before, pages = blocks(), resident()
+    run(calls - calls // 2)
+    kept, more = blocks() - before, resident() - pages
+    same = references == [sys.getrefcount(array) for array in arrays]
+    print(f"{name}: {calls} calls, {kept} blocks, {more} bytes", flush=True)
+    assert kept <= SPARE_BLOCKS, f"{name} keeps {kept} blocks"
+    assert more <= SPARE_BYTES, f"{name} keeps {more} bytes"
+    assert same, f"{name} keeps references"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--calls", type=int, default=100_000)
+    calls = parser.parse_args().calls
+    start = resident()
+    with tempfile.TemporaryDirectory() as folder:
+        for case in (*functions(), *methods(os.path.join(folder, "state"))):
+            slow = case[0].endswith(SLOW)
+            measured(*case, calls // 100 if slow else calls)
+    print(f"resident: {start} bytes before, {resident()} after")
+
+
+if __name__ == "__main__":
+    main()

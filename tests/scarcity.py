@@ -1,0 +1,108 @@
+"""Builds of csrc/ in which memory and threads are scarce when a test says so.
+
+The product knows nothing of it: these are its own sources, compiled with malloc, free
+and pthread_create replaced by those of c/scarce_memory.c and c/scarce_threads.c.
+"""
+
+import contextlib
+import ctypes
+import functools
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from importlib.machinery import ExtensionFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import numpy as np
+
+HERE = Path(__file__).parent / "c"
+CSRC = HERE.parents[1] / "csrc"
+ALWAYS = 2**31 - 1
+COMPILER = shutil.which("cc") or shutil.which("gcc") or "clang"
+FLAGS = [
+    *("-std=c11", "-pthread", "-ffp-contract=off", f"-I{CSRC}", f"-I{HERE}"),
+    *("-DCL_PORTABLE", "-DCL_NO_VECTORS"),  # the least to compile
+    *("-Dmalloc=scarce_malloc", "-Dfree=scarce_free"),
+    "-Dpthread_create=scarce_pthread_create",
+]
+
+
+def compile_c(sources, output, *flags):
+    command = [COMPILER, *FLAGS, *flags, *map(str, sources), "-o", str(output)]
+    subprocess.run(command, check=True)
+    return output
+
+
+@functools.cache
+def scarce_core():
+    """The extension module, and its library for ctypes."""
+    # Loaded until the interpreter ends, and named as long as that.
+    folder = tempfile.TemporaryDirectory()
+    path = Path(folder.name) / "_core.so"
+    includes = (np.get_include(), sysconfig.get_path("include"))
+    flags = ["-shared", "-fPIC", *(f"-I{include}" for include in includes)]
+    flags += [f"-DNPY_{name}=NPY_2_0_API_VERSION" for name in NUMPY_VERSIONS]
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        flags.append("-DPy_LIMITED_API=0x030B0000")
+    if sys.platform == "darwin":
+        flags += ["-undefined", "dynamic_lookup"]
+    sources = [HERE / f"scarce_{name}.c" for name in ("memory", "arrays", "threads")]
+    compile_c([*CSRC.glob("*.c"), *sources], path, *flags)
+    loader = ExtensionFileLoader("centerloss._core", str(path))
+    spec = spec_from_file_location("centerloss._core", path, loader=loader)
+    module = module_from_spec(spec)
+    loader.exec_module(module)
+    return module, Library(path, folder)
+
+
+NUMPY_VERSIONS = ("NO_DEPRECATED_API", "TARGET_VERSION")
+
+
+class Library:
+    """What is scarce in the module of that file."""
+
+    def __init__(self, path, folder):
+        self.folder = folder
+        self.c = ctypes.PyDLL(str(path))
+        self.c.scarce_arrays.restype = ctypes.py_object
+        self.c.plentiful_arrays.restype = ctypes.py_object
+        self.c.plentiful_arrays.argtypes = [ctypes.py_object]
+
+    def __getattr__(self, name):
+        return ctypes.c_long.in_dll(self.c, f"scarce_memory_{name}")
+
+    @contextlib.contextmanager
+    def arrays(self):
+        """The data of NumPy's arrays is scarce, too."""
+        before = self.c.scarce_arrays()
+        try:
+            yield
+        finally:
+            self.c.plentiful_arrays(before)
+
+    @contextlib.contextmanager
+    def memory(self, first, last=ALWAYS):
+        """Allocations first..last-1 fail."""
+        self.asked.value = 0
+        self.first.value, self.last.value = first, last
+        try:
+            yield
+        finally:
+            self.first.value = self.last.value = 0
+
+    @contextlib.contextmanager
+    def threads(self, denied):
+        """Thread i cannot be had if bit i of `denied` is set."""
+        ctypes.c_int.in_dll(self.c, "scarce_threads_asked").value = 0
+        bits = ctypes.c_uint64.in_dll(self.c, "scarce_threads_denied")
+        before, bits.value = bits.value, denied
+        try:
+            yield
+        finally:
+            bits.value = before
+
+    def threads_asked(self):
+        return ctypes.c_int.in_dll(self.c, "scarce_threads_asked").value

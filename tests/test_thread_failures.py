@@ -1,0 +1,58 @@
+"""Threads cannot be had: the caller does their work, and the bits are the same."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from batches import CALLS, bits
+from scarcity import scarce_core
+
+import centerloss
+
+THREADS = 8
+PER_CALL = THREADS - 1  # the caller is one
+SCRIPT = Path(__file__).with_name("isolated") / "no_threads.py"
+
+
+def large_batch():
+    """Worth eight threads, its rows in class order."""
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((7000, 100)).astype(np.float32)
+    labels = rng.integers(0, 2000, len(features))
+    return features, labels, rng.standard_normal((2000, 100)).astype(np.float32)
+
+
+def results(module, name):
+    features, labels, centers = large_batch()
+    return bits(getattr(module, name)(features, labels, centers)), bits(centers)
+
+
+@pytest.fixture(scope="module")
+def scarce():
+    core, library = scarce_core()
+    core.set_num_threads(THREADS)
+    return core, library
+
+
+ONE = {f"thread {i + 1}": 1 << i for i in range(PER_CALL)}
+FROM = {f"from thread {i + 1} on": -1 << i & 2**64 - 1 for i in range(PER_CALL)}
+
+
+@pytest.mark.parametrize("denied", [{"none": 0}, ONE, FROM], ids=["all", "one", "from"])
+@pytest.mark.parametrize("name", CALLS)
+def test_same_bits(scarce, name, denied):
+    core, library = scarce
+    expected = results(centerloss, name)
+    for which, bit_mask in denied.items():
+        with library.threads(bit_mask):
+            assert results(core, name) == expected, which
+            assert library.threads_asked() == PER_CALL
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
+def test_a_limit_of_the_system():
+    command = [sys.executable, str(SCRIPT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
