@@ -18,7 +18,7 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo notebooks docs test test-every-isa aarch64 tsan bench lint types clean
+.PHONY: help demo notebooks docs test test-every-isa aarch64 tsan fuzz leaks bench lint types clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -46,6 +46,14 @@ aarch64: ## check that an emulated AArch64 gives the same bits
 
 tsan: ## check that steps on separate centers, side by side, do not race
 	.ci/tsan
+
+fuzz: $(READY) ## fuzz the C for ten minutes, then a million calls from Python
+	tests/fuzz/contract.sh 600
+	$(RUN) tests/fuzz/arguments.py --calls 1000000 --seed 1
+
+leaks: $(READY) ## call each function 100 000 times, and kill a saving process 200 times
+	$(RUN) tests/isolated/leaks.py --calls 100000
+	$(RUN) tests/isolated/kill_saves.py --times 200
 
 bench: $(READY) ## time a step side by side with the alternatives, some five minutes
 	$(RUN) -m pip install -q --disable-pip-version-check \

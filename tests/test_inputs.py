@@ -122,6 +122,24 @@ class Tensor:
         return self.array
 
 
+class Hesitant(list):
+    """A sequence that cannot tell whether it has a dtype."""
+
+    @property
+    def dtype(self):
+        raise LookupError("ask later")
+
+
+@every_call
+def test_an_error_in_an_argument_comes_out(cl, name):
+    x, y, c = batch((5, 3), 2)
+    function, centers = getattr(cl, name), c.copy()
+    for arguments in ((Hesitant(x), y, centers), (x, Hesitant(y), centers)):
+        with pytest.raises(LookupError, match="ask later"):
+            function(*arguments)
+    assert bits(centers) == bits(c)
+
+
 @every_call
 def test_arrays_of_other_libraries(cl, name):
     x, y, c = batch((5, 3), 2)

@@ -93,3 +93,13 @@ def test_wrong_value(n):
 def test_wrong_type(n):
     with pytest.raises(TypeError, match=f"^n is {n!r}, expected an integer$"):
         centerloss.set_num_threads(n)
+
+
+class Interrupted:
+    def __index__(self):
+        raise KeyboardInterrupt
+
+
+def test_an_interrupt_stays_one():
+    with pytest.raises(KeyboardInterrupt):
+        centerloss.set_num_threads(Interrupted())
