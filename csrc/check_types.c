@@ -180,18 +180,18 @@ check_labels_type(cl_call *call)
     if (call->labels == NULL) {
         return false;
     }
-    const int has = PyArray_Check(labels) ? 1 : has_dtype(labels);
-    if (has < 0) {
-        return false;
+    if (PyArray_Check(labels) || PyArray_SIZE(call->labels) > 0) {
+        return check_labels_dtype(call);
     }
-    if (!has && PyArray_SIZE(call->labels) == 0) {
-        /* An empty list would be float64. */
-        PyArrayObject *empty = call->labels;
-        call->labels = (PyArrayObject *)PyArray_Cast(empty, NPY_INT64);
-        Py_DECREF(empty);
-        return call->labels != NULL;
+    const int has = has_dtype(labels);
+    if (has != 0) {
+        return has > 0 && check_labels_dtype(call);
     }
-    return check_labels_dtype(call);
+    /* An empty list would be float64. */
+    PyArrayObject *empty = call->labels;
+    call->labels = (PyArrayObject *)PyArray_Cast(empty, NPY_INT64);
+    Py_DECREF(empty);
+    return call->labels != NULL;
 }
 
 /* NumPy's complex numbers would convert, with a warning that they lose half. */

@@ -134,7 +134,7 @@ class Hesitant(list):
 def test_an_error_in_an_argument_comes_out(cl, name):
     x, y, c = batch((5, 3), 2)
     function, centers = getattr(cl, name), c.copy()
-    for arguments in ((Hesitant(x), y, centers), (x, Hesitant(y), centers)):
+    for arguments in ((Hesitant(x), y, centers), (x[:0], Hesitant(), centers)):
         with pytest.raises(LookupError, match="ask later"):
             function(*arguments)
     assert bits(centers) == bits(c)
