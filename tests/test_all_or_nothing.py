@@ -3,20 +3,11 @@
 import numpy as np
 import pytest
 from batches import CALLS, MOVES_CENTERS, OUT_HOLDS, batch
+from every_call import snapshot
 from wrong_calls import OUT_SHAPES, B, D, K, faulty_calls, good_call, run
 
 WRITERS = sorted({*MOVES_CENTERS, *OUT_HOLDS})
 MANY = 1_000_000
-
-
-def snapshot(call):
-    """Bytes of every array of a call, and of the memory it is a part of."""
-    result = []
-    for value in call.values():
-        while isinstance(value, np.ndarray):
-            result.append(value.tobytes())
-            value = value.base
-    return result
 
 
 @pytest.mark.parametrize("name", WRITERS)
