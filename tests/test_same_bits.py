@@ -10,7 +10,7 @@ from oracle import BFLOAT16
 SHAPES = [(1, 1, 1), (7, 3, 2), (64, 17, 5), (130, 129, 40), (2500, 33, 2)]
 # Gradients that may not fit into the cache: of short rows and of long ones, and of
 # more rows than a segment of the batch has.
-LARGE = [(20_000, 128, 1000), (3000, 500, 2000), (70_000, 20, 300)]
+LARGE = [(20_000, 128, 1000), (6000, 500, 2000), (120_000, 20, 300)]
 REDUCTIONS = ["none", "sum", "mean"]
 
 shapes = pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("isolated") / "no_threads.py"
 def large_batch():
     """Worth eight threads, its rows in class order."""
     rng = np.random.default_rng(0)
-    features = rng.standard_normal((7000, 100)).astype(np.float32)
+    features = rng.standard_normal((21_000, 100)).astype(np.float32)
     labels = rng.integers(0, 2000, len(features))
     return features, labels, rng.standard_normal((2000, 100)).astype(np.float32)
 

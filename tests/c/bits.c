@@ -50,7 +50,7 @@ static const struct {
 
 enum {
     OPTIONS = sizeof(options) / sizeof(options[0]),
-    LARGE_BYTES = 4 << 20, /* worth 8 threads, and stored past the cache */
+    LARGE_BYTES = 8 << 20, /* worth 8 threads, and stored past the cache */
     STEPS = 3,
 };
 

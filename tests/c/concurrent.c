@@ -18,7 +18,7 @@
 enum {
     CALLERS = 4,
     STEPS = 6,
-    D = 24,
+    D = 48,
     K = 300,
     B = 40000, /* two segments, which up to three threads work on in batch order */
 };

@@ -272,15 +272,15 @@ take_sizes(input *in, cl_batch *b)
     b->K = classes % 400;
     if (kind >= 250) { /* several segments */
         b->B = 20000 + rows % 60000;
-        b->D = columns % 9;
+        b->D = columns % 33;
     }
     else if (kind >= 246) { /* rows that are staged */
         b->B = 2200 + rows % 1000;
         b->D = 512 + columns % 30;
     }
     else if (kind >= 238) { /* several threads */
-        b->B = 2000 + rows % 3000;
-        b->D = 60 + columns % 90;
+        b->B = 3000 + rows % 3000;
+        b->D = 180 + columns % 300;
     }
     else if (kind >= 220) { /* several chunks */
         b->B = rows % 3000;

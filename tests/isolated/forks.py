@@ -22,7 +22,7 @@ TASKS = "/proc/self/task"
 def batch():
     """Just large enough for two threads."""
     rng = np.random.default_rng(0)
-    features = rng.standard_normal((1300, 128)).astype(np.float32)
+    features = rng.standard_normal((4100, 128)).astype(np.float32)
     labels = rng.integers(0, 900, len(features))
     return features, labels, rng.standard_normal((900, 128)).astype(np.float32)
 
