@@ -18,7 +18,7 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo notebooks docs test test-every-isa aarch64 tsan fuzz leaks bench lint types clean
+.PHONY: help demo notebooks docs test test-torch test-every-isa aarch64 tsan fuzz leaks bench lint types clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -40,6 +40,12 @@ test-every-isa: $(READY) ## run the tests with the lesser instruction sets, wher
 		echo "CENTERLOSS_ISA=$$isa"; \
 		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q --ignore tests/test_notebooks.py \
 			|| exit 1; done
+
+test-torch: $(READY) ## run the tests that need PyTorch, which it installs
+	$(RUN) -m pip install -q --disable-pip-version-check \
+		-r tests/pytorch/requirements.txt
+	$(RUN) -m pytest tests/pytorch centerloss/torch tests/test_notebooks.py \
+		-k "not notebooks or pytorch"
 
 aarch64: ## check that an emulated AArch64 gives the same bits
 	tests/c/aarch64.sh

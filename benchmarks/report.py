@@ -23,6 +23,8 @@ def markdown(results: Results) -> str:
         parts += ["## Step over floor", _over_floor(results)]
         parts += [f"![Share of the floor by workload]({SHARE_PLOT})"]
         parts += ["## More of centerloss", _more(results)]
+    if results["training"]:
+        parts += ["## Training in PyTorch", _training(results["training"])]
     if results["classes"]:
         parts += ["## Time against the number of classes", _classes(results)]
         parts += [f"![Time against the number of classes]({CLASSES_PLOT})"]
@@ -148,6 +150,17 @@ def _more(results: Results) -> str:
         if line not in lines
     ]
     return _table(["", "time"], rows) if rows else "Not timed in this run."
+
+
+def _training(training: Results) -> str:
+    lines = dict.fromkeys(line for e in training.values() for line in _by_line(e))
+    rows = [
+        [line[0] + on(line[1])]
+        + [_spread(_by_line(entry).get(line)) for entry in training.values()]
+        for line in lines
+    ]
+    note = "Forward, backward, and the move of the centers; no network."
+    return f"{note}\n\n{_table(['', *training], rows)}"
 
 
 def _classes(results: Results) -> str:

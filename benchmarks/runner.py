@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from importlib.util import find_spec
 from timeit import Timer
 from typing import Any
 
@@ -18,11 +19,11 @@ from .machine import describe
 from .measure import Contestant, measure
 from .memory import measure_memory
 from .peers import ALPHA, Ours, Peer
-from .workloads import CLASSES, WORKLOADS, Batch, Workload, make_batch
+from .workloads import CLASSES, TRAINING, WORKLOADS, Batch, Workload, make_batch
 
 FLOOR = "copy"
 SAME_LABELS = f"{Ours.name}, same labels"
-SECTIONS = (*WORKLOADS, "classes", "memory", "import")
+SECTIONS = (*WORKLOADS, "training", "classes", "memory", "import")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def run(settings: Settings) -> dict[str, Any]:
         "threads": list(settings.threads),
         "peers": list(settings.peers),
         "workloads": {},
+        "training": {},
         "classes": {},
         "memory": [],
         "import": None,
@@ -64,7 +66,9 @@ def run(settings: Settings) -> dict[str, Any]:
 def _run_section(
     section: str, settings: Settings, rng: np.random.Generator, results: dict[str, Any]
 ) -> None:
-    if section == "classes":
+    if section == "training":
+        results["training"] = _time_training(settings, rng)
+    elif section == "classes":
         results["classes"] = _time_classes(settings, rng)
     elif section == "memory":
         most = settings.most_classes
@@ -87,6 +91,28 @@ def _time_workload(
         contestants += _whole_calls(batch)
     timings = measure(contestants, settings.seconds, rng)
     return _entry(workload, batch, timings)
+
+
+def _time_training(settings: Settings, rng: np.random.Generator) -> dict[str, Any]:
+    """Time a training step in PyTorch, if it is there."""
+    if not find_spec("torch"):
+        return {}
+    from .peers_training import ways
+
+    entries = {}
+    for name in TRAINING:
+        if WORKLOADS[name].classes > settings.most_classes:
+            continue
+        batch = make_batch(WORKLOADS[name], rng)
+        contestants = []
+        for way_name, way_class in ways().items():
+            way = way_class(batch)
+            for n in settings.threads:
+                prepare = partial(way.set_threads, n)
+                contestants.append(Contestant(way_name, n, Timer(way.step), prepare))
+        timings = measure(contestants, settings.seconds, rng)
+        entries[name] = _entry(WORKLOADS[name], batch, timings)
+    return entries
 
 
 def _time_classes(settings: Settings, rng: np.random.Generator) -> dict[str, Any]:

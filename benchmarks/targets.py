@@ -7,7 +7,7 @@ from operator import itemgetter
 from .peers import Ours
 from .results_view import Results, fastest, on, ours, ratio, seconds
 from .runner import FLOOR, SAME_LABELS
-from .workloads import WORKLOADS
+from .workloads import TRAINING, WORKLOADS
 
 # Step over the floor, by workload and threads.
 OVER_FLOOR = {
@@ -57,6 +57,7 @@ def targets(results: Results) -> list[Target]:
         *_over_floor(results["workloads"]),
         *_over_peers(results["workloads"]),
         *_halves(results["workloads"].get("long")),
+        *_training(results["training"]),
         *_calls(results["workloads"].get("toy")),
         *_many_classes(results["classes"]),
         *_memory(results["memory"]),
@@ -100,6 +101,26 @@ def _halves(entry: Results | None) -> Iterator[Target]:
             measured = ratio(ours(entry, threads, dtype), ours(entry, threads))
             what = f"long, two-byte features / float32{on(threads)}"
             yield Target(what, dtype, measured, 0.75)
+
+
+def _training(training: Results) -> Iterator[Target]:
+    own = "centerloss.torch"
+    rivals = [("dense", {"toy": 2, "face": 100, "many": 300})]
+    rivals += [("sparse", {"face": 3, "face4k": 3})]
+    for rival, limits in rivals:
+        for threads in (1, 2):
+            what = f"PyTorch {rival} / {own}, a training step{on(threads)}"
+            for name, limit in limits.items():
+                entry = training.get(name)
+                measured = ratio(
+                    seconds(entry, f"PyTorch {rival}, trained", threads),
+                    seconds(entry, own, threads),
+                )
+                yield Target(what, name, measured, limit, at_least=True)
+    for name in TRAINING:
+        entry = training.get(name)
+        measured = ratio(seconds(entry, f"{own}, compiled"), seconds(entry, own))
+        yield Target("compiled / eager, a training step", name, measured, SAME)
 
 
 def _calls(entry: Results | None) -> Iterator[Target]:

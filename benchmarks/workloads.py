@@ -49,6 +49,9 @@ WORKLOADS = {
     "one class": Workload(262_144, 128, 1),
 }
 
+# A training step in PyTorch.
+TRAINING = ("toy", "face", "face4k", "many")
+
 # Time against the number of classes.
 CLASSES = {10**n: Workload(4096, 64, 10**n, cold=True) for n in range(1, 8)}
 

@@ -1,7 +1,6 @@
 """The class that keeps the centers and the settings between calls."""
 
 import contextlib
-import operator
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, Self
@@ -10,8 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._core import class_sums, loss, step, update_centers, value_and_grad
+from ._settings import SETTINGS, check_settings, size
 
-_SETTINGS = ("alpha", "loss_weight", "reduction", "normalize", "ignore_index")
 _FILE_FORMAT = 1
 
 
@@ -83,7 +82,7 @@ class CenterLoss:
            [0.6666667, 0.       ]], dtype=float32)
     """
 
-    __slots__ = ("__weakref__", "centers", *_SETTINGS)
+    __slots__ = ("__weakref__", "centers", *SETTINGS)
 
     centers: NDArray[Any]
     alpha: float
@@ -107,14 +106,14 @@ class CenterLoss:
         # Quoted, for to look at numpy.random is to import it.
         rng: "int | Sequence[int] | np.random.Generator | None" = None,
     ) -> None:
-        shape = (_size("num_classes", num_classes), _size("feat_dim", feat_dim))
+        shape = (size("num_classes", num_classes), size("feat_dim", feat_dim))
         self.centers = _initial_centers(init, shape, dtype, rng)
         self.alpha = alpha
         self.loss_weight = loss_weight
         self.reduction = reduction
         self.normalize = normalize
         self.ignore_index = ignore_index
-        _check(self.centers, {name: getattr(self, name) for name in _SETTINGS})
+        check_settings(self.centers, {name: getattr(self, name) for name in SETTINGS})
 
     @property
     def num_classes(self) -> int:
@@ -318,14 +317,14 @@ class CenterLoss:
         if not isinstance(state, Mapping):
             kind = type(state).__name__
             raise TypeError(f"state is a {kind}, expected a dict as from state_dict()")
-        _check_keys("state", state, ("centers", *_SETTINGS))
+        _check_keys("state", state, ("centers", *SETTINGS))
         centers, own = np.asarray(state["centers"]), self.centers
         if centers.shape != own.shape:
             raise ValueError(f"centers has shape {centers.shape}, expected {own.shape}")
         if centers.dtype.newbyteorder("=") != own.dtype:
             raise ValueError(f"centers has dtype {centers.dtype}, expected {own.dtype}")
-        settings = {name: state[name] for name in _SETTINGS}
-        _check(own, settings)
+        settings = {name: state[name] for name in SETTINGS}
+        check_settings(own, settings)
         values = tuple(settings.values())
         own[...] = centers
         # Nothing here can fail or be interrupted: no call, no loop, no new object.
@@ -353,7 +352,7 @@ class CenterLoss:
             k: [] if v is None else v for k, v in self._settings().items()
         }
         with _replacing(path) as file:
-            np.savez(file, format=_FILE_FORMAT, centers=self.centers, **settings)
+            _write_npz(file, format=_FILE_FORMAT, centers=self.centers, **settings)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -404,16 +403,6 @@ class CenterLoss:
         }
 
 
-def _size(name: str, value: Any) -> int:
-    try:
-        size = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{name} is {value!r}, expected an integer") from None
-    if size < 0:
-        raise ValueError(f"{name} is {value!r}, expected an integer >= 0")
-    return size
-
-
 def _initial_centers(
     init: Any, shape: tuple[int, int], dtype: DTypeLike, rng: Any
 ) -> NDArray[Any]:
@@ -434,12 +423,6 @@ def _initial_centers(
     return centers
 
 
-def _check(centers: NDArray[Any], settings: dict[str, Any]) -> None:
-    """Raise what a step with these would raise; a batch of no rows moves nothing."""
-    features = np.empty((0, centers.shape[1]), centers.dtype)
-    step(features, np.empty(0, np.intp), centers, **settings)
-
-
 def _check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> None:
     for key in expected:
         if key not in keys:
@@ -449,13 +432,24 @@ def _check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> 
             raise ValueError(f"{what} has a {key!r}, expected {', '.join(expected)}")
 
 
+def _write_npz(file: BinaryIO, **arrays: Any) -> None:
+    """Do as np.savez, which before NumPy 2.4 leaves the archive open when it fails."""
+    import zipfile  # here, as few processes need it and its import takes 3 ms
+
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                value = np.asanyarray(array)
+                np.lib.format.write_array(entry, value, allow_pickle=False)
+
+
 def _read_state(file: BinaryIO) -> dict[str, Any]:
     """Read what `CenterLoss.save` wrote, with centers that are in order for writing."""
     if file.read(4) != b"PK\x03\x04":  # what else np.load reads is not for us
         raise ValueError("it is no .npz file")
     file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
-        _check_keys("it", archive, ("format", "centers", *_SETTINGS))
+        _check_keys("it", archive, ("format", "centers", *SETTINGS))
         state = {name: np.asarray(array) for name, array in archive.items()}
     file_format = state.pop("format").item()
     if file_format != _FILE_FORMAT:

@@ -59,16 +59,16 @@ def checked_batch(
     `out_holds` is "loss", "gradient" or "delta"; with `moves_centers` the centers
     are going to be written.
     """
-    c = _centers(centers)
-    x = _features(features, c.dtype)
-    y = _labels(labels)
+    c = read_centers(centers)
+    x = read_features(features, c.dtype)
+    y = read_labels(labels)
     alpha_number = _number("alpha", alpha)
     if not isinstance(normalize, (bool, np.bool_)):
         raise TypeError(f"normalize is {normalize!r}, expected True or False")
     if not isinstance(reduction, str):
         raise TypeError(_wrong_reduction(reduction))
     loss_weight_number = _number("loss_weight", loss_weight)
-    w = _sample_weight(sample_weight)
+    w = read_weights(sample_weight)
     ignored = _ignore_index(ignore_index)
     gradient_dtype = x.dtype.newbyteorder("=")
     out_dtype = gradient_dtype if out_holds == "gradient" else c.dtype
@@ -84,7 +84,7 @@ def checked_batch(
         raise ValueError(
             f"ignore_index is {ignore_index!r}, expected an integer of 64 bits"
         )
-    _check_shapes(x, y, w, c)
+    check_shapes(x, y, w, c)
     if out is not None:
         if out_holds == "loss" and reduction != "none":
             raise ValueError(
@@ -104,9 +104,9 @@ def checked_batch(
         inputs = {"features": x, "labels": y, "centers": c, "sample_weight": w}
         _check_overlap("out", out, inputs)
     w = np.ones(len(y)) if w is None else w.astype(np.float64)
-    _check_weights(w)
+    check_weights(w)
     live = np.ones(len(y), bool) if ignored is None else y != ignored
-    _check_labels(y, live, len(c))
+    check_labels(y, live, len(c))
 
     rows = x.reshape(len(y), c.shape[1])
     return Batch(
@@ -124,7 +124,7 @@ def checked_batch(
     )
 
 
-def _centers(centers: Any) -> NDArray[Any]:
+def read_centers(centers: Any) -> NDArray[Any]:
     """View the centers as a plain ndarray; they are changed in place, so no copy."""
     if not isinstance(centers, np.ndarray):
         raise TypeError(
@@ -145,7 +145,7 @@ def _centers(centers: Any) -> NDArray[Any]:
     return np.asarray(centers)
 
 
-def _features(features: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
+def read_features(features: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Features as an array: a sequence without a dtype takes that of the centers."""
     if not hasattr(features, "dtype"):
         return np.asarray(features, dtype=dtype)
@@ -160,7 +160,7 @@ def _features(features: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     )
 
 
-def _labels(labels: Any) -> NDArray[Any]:
+def read_labels(labels: Any) -> NDArray[Any]:
     y = np.asarray(labels)
     if y.size == 0 and not hasattr(labels, "dtype"):
         y = y.astype(np.int64)  # NumPy makes [] a float64
@@ -191,7 +191,7 @@ def _number(name: str, value: Any) -> float:
         return math.inf  # an int beyond every float: not finite, a ValueError later
 
 
-def _sample_weight(sample_weight: Any) -> NDArray[Any] | None:
+def read_weights(sample_weight: Any) -> NDArray[Any] | None:
     if sample_weight is None:
         return None
     w = np.asarray(sample_weight)
@@ -229,7 +229,7 @@ def _check_rate(name: str, given: Any, number: float) -> None:
         raise ValueError(f"{name} is {given!r}, expected a finite number >= 0")
 
 
-def _check_shapes(
+def check_shapes(
     x: NDArray[Any], y: NDArray[Any], w: NDArray[Any] | None, c: NDArray[Any]
 ) -> None:
     if c.ndim != 2:
@@ -278,7 +278,7 @@ def _check_overlap(
             raise ValueError(f"{name} overlaps {other} in memory")
 
 
-def _check_weights(w: NDArray[np.float64]) -> None:
+def check_weights(w: NDArray[np.float64]) -> None:
     bad = np.flatnonzero(~((w >= 0) & np.isfinite(w)))
     if bad.size:
         i = int(bad[0])
@@ -287,7 +287,7 @@ def _check_weights(w: NDArray[np.float64]) -> None:
         )
 
 
-def _check_labels(y: NDArray[Any], live: NDArray[np.bool_], classes: int) -> None:
+def check_labels(y: NDArray[Any], live: NDArray[np.bool_], classes: int) -> None:
     bad = np.flatnonzero(live & ((y < 0) | (y >= classes)))
     if bad.size:
         i = int(bad[0])

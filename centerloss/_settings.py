@@ -1,0 +1,28 @@
+"""The settings that both classes named CenterLoss keep, and what they may be."""
+
+import operator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._core import step
+
+SETTINGS = ("alpha", "loss_weight", "reduction", "normalize", "ignore_index")
+
+
+def check_settings(centers: NDArray[Any], settings: dict[str, Any]) -> None:
+    """Raise what a step with these would raise; a batch of no rows moves nothing."""
+    features = np.empty((0, centers.shape[1]), centers.dtype)
+    step(features, np.empty(0, np.intp), centers, **settings)
+
+
+def size(name: str, value: Any) -> int:
+    """Return a size as an int; raise if it is none."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} is {value!r}, expected an integer") from None
+    if number < 0:
+        raise ValueError(f"{name} is {value!r}, expected an integer >= 0")
+    return number

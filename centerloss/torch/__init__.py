@@ -1,0 +1,11 @@
+"""Center loss for PyTorch: a module whose centers move by themselves.
+
+On the CPU it runs the C kernels of `centerloss` on the tensors' own memory, elsewhere
+PyTorch's operations. ``pip install "centerloss[torch]"`` brings what it needs.
+`centerloss.torch.metric_learning` is the same loss for pytorch-metric-learning.
+"""
+
+from ._copies import convert_state_dict
+from ._module import CenterLoss
+
+__all__ = ["CenterLoss", "convert_state_dict"]

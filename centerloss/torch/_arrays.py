@@ -1,0 +1,27 @@
+"""Tensors as NumPy arrays: the same memory, seen from the other side."""
+
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+
+def array(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a view of a tensor on the CPU; nothing is copied."""
+    if tensor.dtype is torch.bfloat16:  # which NumPy knows by another package
+        view: NDArray[Any] = tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+        return view
+    return tensor.numpy()
+
+
+def stand_in(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return an array of a tensor's shape and dtype, wherever its values are."""
+    zero = array(torch.zeros((), dtype=tensor.dtype))
+    return np.broadcast_to(zero, tensor.shape)
+
+
+def values(tensor: torch.Tensor) -> NDArray[Any]:
+    """Return a tensor's values if they are at hand, else zeros in their place."""
+    return array(tensor.detach()) if tensor.device.type == "cpu" else stand_in(tensor)

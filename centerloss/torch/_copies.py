@@ -1,0 +1,57 @@
+"""Centers out of the checkpoints of other implementations."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def convert_state_dict(state: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Find the centers in another center loss's checkpoint, for `load_state_dict`.
+
+    The common copies keep them as a parameter named ``centers``, by itself or inside a
+    larger model. Rates and loss weights mean something else there; the page "Which
+    center loss?" of the documentation has the conversions.
+
+    Parameters
+    ----------
+    state : mapping of str to Tensor
+        As from ``state_dict()`` or `torch.load`.
+
+    Returns
+    -------
+    dict
+        The key "centers" with a tensor of shape (K, D): float64 as it is, all else
+        as float32.
+
+    Raises
+    ------
+    ValueError
+        If there is not exactly one two-dimensional tensor whose name is ``centers``
+        or ends in ``.centers``.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from centerloss.torch import CenterLoss, convert_state_dict
+    >>> checkpoint = {"fc.bias": torch.ones(3), "loss.centers": torch.ones(10, 2)}
+    >>> loss_fn = CenterLoss(10, 2)
+    >>> loss_fn.load_state_dict(convert_state_dict(checkpoint))
+    <All keys matched successfully>
+    """
+    found = {
+        name: value
+        for name, value in state.items()
+        if name.rpartition(".")[2] == "centers"
+        and isinstance(value, Tensor)
+        and value.dim() == 2
+    }
+    if len(found) != 1:
+        has = ", ".join(found or state) or "nothing"
+        raise ValueError(
+            f"state has {has}, expected one tensor of shape (classes, features) "
+            "whose name is 'centers' or ends in '.centers'"
+        )
+    (centers,) = found.values()
+    centers = centers.detach()
+    return {"centers": centers if centers.itemsize == 8 else centers.float()}

@@ -1,0 +1,405 @@
+"""The module: centers, settings, and when the centers move."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+from .. import _settings
+from . import _cpu, _ops, _plain
+from ._ranks import gather_rows
+
+
+class CenterLoss(nn.Module):
+    """Center loss whose centers are pulled along as the network trains.
+
+    In training mode each call that needs a gradient also moves the centers of the
+    batch's classes, once, as `torch.nn.BatchNorm1d` moves its running statistics: in
+    the forward pass, whatever becomes of the loss. Loss and gradient are those at the
+    old centers. Neither the optimizer nor ``loss_weight`` reaches the centers. In eval
+    mode, under `torch.no_grad`, and for embeddings that need no gradient, they stay.
+
+    Parameters
+    ----------
+    num_classes : int
+        Number of classes K.
+    feat_dim : int
+        Number of values D of an embedding.
+    alpha : float, default 0.5
+        Rate of the centers: finite and >= 0. It may be set anew between calls.
+    loss_weight : float, default 1.0
+        Factor of loss and gradient, the paper's lambda: finite and >= 0. It may be set
+        anew between calls.
+    reduction : {"mean", "sum", "none"}, default "mean"
+        Mean or sum over the rows of a batch, or one loss a row.
+    normalize : bool, default True
+        Divide the pull on a center by one plus the number of its rows (Eq. 4 of [1]_).
+    ignore_index : int, optional
+        Rows with this label do not count.
+    init : {"normal", "zeros"} or Tensor, default "normal"
+        Draw the centers from the standard normal distribution, start at zero, or keep
+        this (K, D) tensor as the centers.
+    auto_update : bool, default True
+        Whether calls in training mode move the centers. If not, only `update` does.
+        Turn it off where a forward pass is run more than once for one backward pass,
+        as in gradient checkpointing around the loss itself.
+    process_group : torch.distributed.ProcessGroup, optional
+        Move the centers by the rows of all its ranks, in the order of the ranks, so
+        that all hold the same centers, those of a single process with the whole batch.
+        Then every rank has to make the same calls. The loss is that of the rank's own
+        rows.
+    device, dtype : optional
+        Of the centers: float32 or float64; by default PyTorch's defaults.
+
+    Attributes
+    ----------
+    centers : Tensor of shape (K, D)
+        A buffer: it is in ``state_dict()`` and goes along with ``to()``, but is no
+        parameter. Keep it in float32 where the network is in float16 or bfloat16.
+    num_updated : int
+        How many centers the last move reached; 0 before the first.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or has a wrong value.
+
+    See Also
+    --------
+    centerloss.CenterLoss : The same for NumPy.
+
+    Notes
+    -----
+    On the CPU the C kernels work on the tensors' own memory: float32, float64, and
+    float16 or bfloat16 embeddings over float32 centers. Other devices, forward-mode
+    derivatives and weights that need a gradient go through PyTorch's operations, with
+    the same results within rounding.
+
+    `torch.nn.parallel.DistributedDataParallel` averages gradients, and hands round the
+    buffers of rank 0: without ``process_group`` the centers would follow the rows of
+    rank 0 alone. Averaging the moves of the ranks is no way out, for each rank divides
+    by its own 1 + n_j: with many classes a center would go 1/P of its way.
+
+    References
+    ----------
+    .. [1] Y. Wen, K. Zhang, Z. Li, Y. Qiao, "A Discriminative Feature Learning
+       Approach for Deep Face Recognition", ECCV 2016.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from centerloss.torch import CenterLoss
+    >>> loss_fn = CenterLoss(num_classes=2, feat_dim=2, init="zeros")
+    >>> embeddings = torch.tensor([[3.0, 4.0], [1.0, 0.0], [3.0, 0.0]])
+    >>> _ = embeddings.requires_grad_()
+    >>> labels = torch.tensor([0, 1, 1])
+    >>> loss = loss_fn(embeddings, labels)
+    >>> loss.backward()
+    >>> loss
+    tensor(5.8333, grad_fn=...)
+    >>> embeddings.grad
+    tensor([[1.0000, 1.3333],
+            [0.3333, 0.0000],
+            [1.0000, 0.0000]])
+    >>> loss_fn.centers
+    tensor([[0.7500, 1.0000],
+            [0.6667, 0.0000]])
+    >>> loss_fn.num_updated
+    2
+    """
+
+    centers: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        feat_dim: int,
+        *,
+        alpha: float = 0.5,
+        loss_weight: float = 1.0,
+        reduction: Literal["none", "sum", "mean"] = "mean",
+        normalize: bool = True,
+        ignore_index: int | None = None,
+        init: Literal["normal", "zeros"] | Tensor = "normal",
+        auto_update: bool = True,
+        process_group: dist.ProcessGroup | None = None,
+        device: torch.device | str | int | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.num_classes = _settings.size("num_classes", num_classes)
+        self.feat_dim = _settings.size("feat_dim", feat_dim)
+        self.alpha = alpha
+        self.loss_weight = loss_weight
+        self.reduction = reduction
+        self.normalize = normalize
+        self.ignore_index = ignore_index
+        self.auto_update = auto_update
+        self.process_group = process_group
+        self._init = init if isinstance(init, str) else "normal"
+        self._moved_labels: Tensor | None = None
+        centers = self._initial_centers(init, device, dtype)
+        self._check_settings()
+        no_labels = torch.empty(0, dtype=torch.int64)
+        _plain.check(centers[:0], no_labels, centers, None, None)
+        self.register_buffer("centers", centers)
+        if isinstance(init, str):
+            self.reset_parameters()
+
+    def _initial_centers(
+        self,
+        init: object,
+        device: torch.device | str | int | None,
+        dtype: torch.dtype | None,
+    ) -> Tensor:
+        """Return the tensor of the centers, not yet filled unless it is given."""
+        shape = (self.num_classes, self.feat_dim)
+        choices = "'normal', 'zeros' or a tensor"
+        if isinstance(init, Tensor):
+            if init.shape != shape:
+                raise ValueError(
+                    f"init has shape {tuple(init.shape)}, expected {shape}"
+                )
+            return init.detach().to(device=device, dtype=dtype)
+        if not isinstance(init, str):
+            raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
+        if init not in ("normal", "zeros"):
+            raise ValueError(f"init is {init!r}, expected {choices}")
+        return torch.empty(shape, device=device, dtype=dtype)
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Draw the centers anew, or set them to zero, as ``init`` says."""
+        if self._init == "normal":
+            self.centers.normal_()
+        else:
+            self.centers.zero_()
+
+    @property
+    def num_updated(self) -> int:
+        """How many centers the last move reached; 0 before the first."""
+        labels = self._moved_labels
+        if labels is None:
+            return 0
+        if self.ignore_index is not None:
+            labels = labels[labels != self.ignore_index]
+        return len(labels.unique())
+
+    def forward(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None
+    ) -> Tensor:
+        """Return the loss; in training mode, move the centers too.
+
+        Parameters
+        ----------
+        embeddings : Tensor of shape (B, ...)
+            The batch, a row a sample; a row has D values. Of the centers' dtype, or
+            float16 or bfloat16 over float32 centers.
+        labels : Tensor of shape (B,), any integer dtype
+            The class of each row.
+        sample_weight : Tensor of shape (B,), optional
+            The weight of each row: finite and >= 0.
+
+        Returns
+        -------
+        Tensor of shape () or (B,)
+            The loss, of the centers' dtype; one a row if ``reduction`` is "none".
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As `centerloss.step`; then no center has moved. On other devices than the
+            CPU, what PyTorch makes of a label out of range.
+        """
+        _check_tensors(self.centers, embeddings, labels, sample_weight)
+        needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
+        moves = self.auto_update and self.training and needs_gradient
+        batch = (embeddings, labels, sample_weight)
+        if not moves:
+            return self._loss(*batch)
+        if self.process_group is None and _in_c(embeddings, sample_weight):
+            return self._step(*batch)
+        rows = _detached(*batch)
+        if self.process_group is not None:
+            # First, so that an error in one rank's rows is raised on all of them.
+            rows = gather_rows(*rows, self.process_group)
+        loss = self._loss(*batch)
+        self._move(*rows)
+        return loss
+
+    @torch.no_grad()
+    def update(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None
+    ) -> int:
+        """Move the centers of the classes present, whatever the mode.
+
+        Parameters
+        ----------
+        embeddings, labels, sample_weight
+            As in a call of the module.
+
+        Returns
+        -------
+        int
+            The number of centers updated.
+        """
+        _check_tensors(self.centers, embeddings, labels, sample_weight)
+        rows = _detached(embeddings, labels, sample_weight)
+        if self.process_group is not None:
+            rows = gather_rows(*rows, self.process_group)
+        return int(self._move(*rows))
+
+    @torch.no_grad()
+    def init_centers(
+        self,
+        batches: Tensor | Iterable[tuple[Tensor, Tensor]],
+        labels: Tensor | None = None,
+    ) -> int:
+        """Make class means the centers of the classes present; the others stay.
+
+        Parameters
+        ----------
+        batches : Tensor of shape (B, ...), or iterable of (embeddings, labels)
+            Embeddings, or many batches of them, such as
+            ``((network(x), y) for x, y in loader)``.
+        labels : Tensor of shape (B,), optional
+            The class of each row, if ``batches`` is one tensor.
+
+        Returns
+        -------
+        int
+            The number of centers set.
+
+        Examples
+        --------
+        >>> import torch
+        >>> loss_fn = CenterLoss(3, 1, init="zeros")
+        >>> batches = [(torch.ones(1, 1), torch.tensor([2])),
+        ...            (torch.tensor([[2.0], [7.0]]), torch.tensor([2, 0]))]
+        >>> loss_fn.init_centers(batches)
+        2
+        >>> loss_fn.centers.ravel()
+        tensor([7.0000, 0.0000, 1.5000])
+        """
+        if isinstance(batches, Tensor):
+            if labels is None:
+                raise TypeError("labels is None, expected one label per row")
+            batches = [(batches, labels)]
+        elif labels is not None:
+            raise TypeError("labels is given, but batches is no tensor")
+        # Apple's devices know no float64.
+        wide = torch.float32 if self.centers.device.type == "mps" else torch.float64
+        sums = torch.zeros_like(self.centers, dtype=wide)
+        counts = sums.new_zeros(self.num_classes)
+        for embeddings, classes in batches:
+            _check_tensors(self.centers, embeddings, classes)
+            _plain.check(embeddings, classes, self.centers, None, self.ignore_index)
+            _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
+        present = counts > 0
+        means = sums[present] / counts[present, None]
+        self.centers[present] = means.to(self.centers.dtype)
+        return int(present.sum())
+
+    def extra_repr(self) -> str:
+        """Return what stands between the brackets of the module's repr."""
+        settings = {name: getattr(self, name) for name in _settings.SETTINGS}
+        settings |= {"auto_update": self.auto_update, "dtype": self.centers.dtype}
+        named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        return f"{self.num_classes}, {self.feat_dim}, {named}"
+
+    def _check_settings(self) -> None:
+        settings = {name: getattr(self, name) for name in _settings.SETTINGS}
+        _settings.check_settings(np.empty((1, 1)), settings)
+
+    # Those below take checked tensors: to C where that can be, else to plain PyTorch.
+
+    def _loss(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+    ) -> Tensor:
+        objective = (self.reduction, self.loss_weight, self.ignore_index)
+        if not _in_c(embeddings, sample_weight):
+            self._check_settings()
+            rest = (labels, self.centers, sample_weight)
+            _plain.check(embeddings, *rest, self.ignore_index)
+            return _plain.loss(embeddings, *rest, *objective)
+        cpu = _ops if _looked_at(embeddings) else _cpu
+        batch = (embeddings.detach(), labels, self.centers, sample_weight)
+        if not (torch.is_grad_enabled() and embeddings.requires_grad):
+            return cpu.loss(*batch, *objective)
+        loss, gradient = cpu.value_and_grad(*batch, *objective)
+        return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
+
+    def _step(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+    ) -> Tensor:
+        objective = (self.reduction, self.loss_weight, self.ignore_index)
+        cpu = _ops if _looked_at(embeddings) else _cpu
+        batch = (embeddings.detach(), labels, self.centers, sample_weight)
+        loss, gradient = cpu.step(*batch, *objective, self.alpha, self.normalize)
+        self.__dict__["_moved_labels"] = labels.clone()
+        return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
+
+    def _move(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+    ) -> Tensor:
+        batch = (embeddings, labels, self.centers, sample_weight)
+        rate = (self.alpha, self.normalize, self.ignore_index)
+        if _in_c(embeddings, None):
+            cpu = _ops if _looked_at(embeddings) else _cpu
+            updated = cpu.update_centers(*batch, *rate)
+        else:
+            self._check_settings()
+            _plain.check(*batch, self.ignore_index)
+            updated = _plain.update_centers(*batch, *rate)
+        self._moved_labels = labels.clone()
+        return updated
+
+
+def _check_tensors(
+    centers: Tensor,
+    embeddings: object,
+    labels: object,
+    sample_weight: object = None,
+) -> None:
+    """Raise unless these are tensors on the device of the centers."""
+    given = {"embeddings": embeddings, "labels": labels}
+    if sample_weight is not None:
+        given["sample_weight"] = sample_weight
+    for name, value in given.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} is a {type(value).__name__}, expected a tensor")
+        if value.device != centers.device:
+            raise ValueError(
+                f"{name} is on {value.device}, but centers are on {centers.device}"
+            )
+
+
+def _detached(
+    embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    weights = None if sample_weight is None else sample_weight.detach()
+    return embeddings.detach(), labels, weights
+
+
+def _looked_at(embeddings: Tensor) -> bool:
+    """Whether PyTorch follows what is computed, and so has to find operators."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or type(embeddings) is not Tensor
+    )
+
+
+def _in_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
+    """Whether C can take these, and PyTorch needs no other derivative from it."""
+    if embeddings.device.type != "cpu":
+        return False
+    if sample_weight is not None and sample_weight.requires_grad:
+        return not torch.is_grad_enabled()
+    if torch.compiler.is_compiling():
+        return True
+    return forward_ad.unpack_dual(embeddings).tangent is None
