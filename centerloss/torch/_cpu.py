@@ -141,8 +141,8 @@ class _Attach(torch.autograd.Function):
         """Return the derivative by each input."""
         (grad,) = grads
         if _is_one(grad):  # as from loss.backward(): no second pass over the batch
-            _, _, gradient, _ = ctx.saved_tensors
-            return gradient, *(None,) * 7
+            embeddings, _, gradient, _ = ctx.saved_tensors
+            return gradient.to(embeddings.dtype), *(None,) * 7
         return attach_backward(ctx, grad)
 
 
@@ -181,7 +181,7 @@ def attach_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         zero = (embeddings - embeddings.detach()).nan_to_num()
         wide = wide + _per_row(rate, wide) * zero
     scaled = wide * (_per_row(grad, wide) if grad.dim() else grad)
-    return scaled.to(gradient.dtype), *(None,) * 7
+    return scaled.to(embeddings.dtype), *(None,) * 7
 
 
 def _per_row(values: Tensor, rows: Tensor) -> Tensor:

@@ -75,9 +75,10 @@ class CenterLoss(nn.Module):
     Notes
     -----
     On the CPU the C kernels work on the tensors' own memory: float32, float64, and
-    float16 or bfloat16 embeddings over float32 centers. Other devices, forward-mode
-    derivatives and weights that need a gradient go through PyTorch's operations, with
-    the same results within rounding.
+    bfloat16 over float32 centers. Embeddings in float16 are copied to float32, for
+    their gradient would underflow before `torch.amp.GradScaler` has its say. Other
+    devices, forward-mode derivatives and weights that need a gradient go through
+    PyTorch's operations, with the same results within rounding.
 
     `torch.nn.parallel.DistributedDataParallel` averages gradients, and hands round the
     buffers of rank 0: without ``process_group`` the centers would follow the rows of
@@ -327,7 +328,7 @@ class CenterLoss(nn.Module):
             _plain.check(embeddings, *rest, self.ignore_index)
             return _plain.loss(embeddings, *rest, *objective)
         cpu = _ops if _looked_at(embeddings) else _cpu
-        batch = (embeddings.detach(), labels, self.centers, sample_weight)
+        batch = (_rows(embeddings), labels, self.centers, sample_weight)
         if not (torch.is_grad_enabled() and embeddings.requires_grad):
             return cpu.loss(*batch, *objective)
         loss, gradient = cpu.value_and_grad(*batch, *objective)
@@ -338,7 +339,7 @@ class CenterLoss(nn.Module):
     ) -> Tensor:
         objective = (self.reduction, self.loss_weight, self.ignore_index)
         cpu = _ops if _looked_at(embeddings) else _cpu
-        batch = (embeddings.detach(), labels, self.centers, sample_weight)
+        batch = (_rows(embeddings), labels, self.centers, sample_weight)
         loss, gradient = cpu.step(*batch, *objective, self.alpha, self.normalize)
         self.__dict__["_moved_labels"] = labels.clone()
         return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
@@ -383,6 +384,16 @@ def _detached(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     weights = None if sample_weight is None else sample_weight.detach()
     return embeddings.detach(), labels, weights
+
+
+def _rows(embeddings: Tensor) -> Tensor:
+    """Return the embeddings as numbers for C.
+
+    A gradient divided by the number of rows may be too small for float16, until a
+    scaled loss multiplies it: it is kept in float32, and for that so are these.
+    """
+    rows = embeddings.detach()
+    return rows.float() if rows.dtype is torch.float16 else rows
 
 
 def _looked_at(embeddings: Tensor) -> bool:
