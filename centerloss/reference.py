@@ -104,19 +104,28 @@ def _sums(
     return classes, sums, counts
 
 
+def _shares(batch: Batch, counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """1 / (1 + n_j), or 1, of each class: (U, 1)."""
+    denominator = 1.0 + counts if batch.normalize else np.ones_like(counts)
+    shares: NDArray[np.float64] = (1.0 / denominator)[:, np.newaxis]
+    return shares
+
+
 def _delta(
     batch: Batch, d: NDArray[Any]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
     """The classes present and sum_i w_i (c_j - x_i) / (1 + n_j) (Eq. 4) of each."""
     classes, sums, counts = _sums(batch, d)
-    denominator = 1.0 + counts if batch.normalize else np.ones_like(counts)
-    return classes, (0.0 - sums) / denominator[:, np.newaxis]  # -sums has -0.0
+    return classes, (0.0 - sums) * _shares(batch, counts)  # -sums has -0.0
 
 
 def _moved(batch: Batch, d: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """The classes present and c_j - alpha Delta c_j of each, rounded once."""
-    classes, delta = _delta(batch, d)
-    moved = batch.c[classes] - batch.alpha * delta
+    """The classes present and c_j - alpha Delta c_j of each, rounded once.
+
+    The rate comes first: where alpha / (1 + n_j) is zero, infinity times it is NaN.
+    """
+    classes, sums, counts = _sums(batch, d)
+    moved = batch.c[classes] + batch.alpha * _shares(batch, counts) * sums
     return classes, moved.astype(batch.c.dtype)
 
 

@@ -235,6 +235,14 @@ def test_infinity_less_infinity(cl):
     assert np.isnan(cl.gradient(x, [0, 0], c)).all()
 
 
+def test_infinity_times_a_rate_that_is_zero(cl):
+    """alpha / (1 + n_j) is the rate, and 5e-324 / 2 rounds to zero."""
+    c = np.ones((1, 2), np.float32)
+    cl.update_centers(np.array([[np.inf, 3]], np.float32), [0], c, alpha=5e-324)
+    assert np.isnan(c[0, 0])
+    assert c[0, 1] == 1
+
+
 def test_overflow_is_infinity(cl):
     """Of float32 where the result has that dtype, and of float64 in the others."""
     x, c = np.full((2, 1), 1e38, np.float32), np.full((1, 1), -1e38, np.float32)

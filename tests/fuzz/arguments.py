@@ -560,9 +560,8 @@ def outcome(call, module):
     values = [np.array(value) for value in (*values, *arrays)]
     for name, old in zip(("centers", "out"), olds, strict=True):
         array = call.arguments.get(name)
-        if any(array is a or np.asarray(array) is a for a in arrays) or (
-            isinstance(array, np.ndarray)
-            and any(np.shares_memory(np.asarray(array), a) for a in arrays)
+        if isinstance(array, np.ndarray) and any(
+            np.shares_memory(np.asarray(array), a) for a in arrays
         ):
             np.asarray(array)[...] = old
     changed = [memory.tobytes() for memory in call.memories] != before
@@ -574,7 +573,8 @@ def finite_size(array):
         return 1.0 if not isinstance(array, (list, tuple)) else 10.0
     if array.dtype.kind not in "fViub" or not array.size:
         return 1.0
-    values = np.abs(np.asarray(array).astype(np.float64))
+    with np.errstate(all="ignore"):
+        values = np.abs(np.asarray(array).astype(np.float64))
     return float(np.max(values[np.isfinite(values)], initial=1.0))
 
 
