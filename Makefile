@@ -18,7 +18,7 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo notebooks docs test test-torch test-every-isa aarch64 tsan fuzz leaks bench lint types clean
+.PHONY: help demo notebooks docs test test-torch test-every-isa aarch64 windows tsan fuzz leaks bench lint types wheel clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -50,6 +50,9 @@ test-torch: $(READY) ## run the tests that need PyTorch, which it installs
 aarch64: ## check that an emulated AArch64 gives the same bits
 	tests/c/aarch64.sh
 
+windows: ## check that a Windows build, run by Wine, gives the same bits
+	tests/c/windows.sh
+
 tsan: ## check that steps on separate centers, side by side, do not race
 	.ci/tsan
 
@@ -78,8 +81,12 @@ types: $(READY) ## check the types, and the stubs against the C
 	$(RUN) -m pyright
 	$(RUN) -m mypy.stubtest centerloss --mypy-config-file pyproject.toml
 
+wheel: ## build the wheel from the sdist, look at it, and test it with each CPython here
+	.ci/wheel
+
 docs: $(READY) ## build the pages in build/docs
-	$(RUN) -m pip install -q --disable-pip-version-check -e '.[docs]'
+	$(RUN) -m pip install -q --disable-pip-version-check \
+		-r tests/pytorch/requirements.txt -e '.[docs]'
 	$(RUN) -m sphinx -W --keep-going -n -q -b html docs build/docs
 	$(RUN) docs/check_links.py build/docs
 

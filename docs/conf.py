@@ -26,8 +26,8 @@ extensions = [
     "sphinx_design",
 ]
 nitpicky = True
-# What NumPy documents is not looked up: that would need the network.
-nitpick_ignore_regex = [("py:.*", r"numpy\..*")]
+# What others document is not looked up: that would need the network.
+nitpick_ignore_regex = [("py:.*", r"(numpy|torch)\..*")]
 # Of centerloss.reference, whose functions have the entries of their twins.
 nitpick_ignore = [("py:obj", "loss")]
 # In a docstring `name` is a link where there is such a name, and else just set off.
@@ -67,6 +67,8 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
+    "README.md#promises": "numerics.md",
+    "SECURITY.md": "security.md",
     "benchmarks": "performance.md",
     "benchmarks/README.md": "performance.md",
     "benchmarks/results": "performance.md",
@@ -89,7 +91,7 @@ def relink(_app: Any, path: Path, _page: str, content: list[str]) -> None:
         page = PAGES.get(target.relative_to(ROOT).as_posix())
         return f"]({page or Path(os.path.relpath(target, ROOT / 'docs')).as_posix()})"
 
-    content[0] = re.sub(r"\]\(([^):#]+)\)", here, content[0])
+    content[0] = re.sub(r"\]\(([^):#][^):]*)\)", here, content[0])
 
 
 def trim(_app: Any, document: nodes.document) -> None:
