@@ -18,7 +18,7 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo notebooks docs test test-torch test-every-isa aarch64 windows tsan fuzz leaks bench lint types wheel clean
+.PHONY: help demo notebooks docs test test-torch test-every-isa test-parallel aarch64 windows asan tsan fuzz leaks bench lint types wheel clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -41,6 +41,13 @@ test-every-isa: $(READY) ## run the tests with the lesser instruction sets, wher
 		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q --ignore tests/test_notebooks.py \
 			|| exit 1; done
 
+test-parallel: $(READY) ## run each test on two threads at once, where it can be
+	$(RUN) -m pip install -q --disable-pip-version-check pytest-run-parallel
+	$(RUN) -m pytest --parallel-threads=2 --ignore tests/test_benchmarks.py \
+		--ignore tests/test_demo.py --ignore tests/test_docs.py \
+		--ignore tests/test_notebooks.py --ignore tests/test_typing.py \
+		--ignore tests/pytorch tests
+
 test-torch: $(READY) ## run the tests that need PyTorch, which it installs
 	$(RUN) -m pip install -q --disable-pip-version-check \
 		-r tests/pytorch/requirements.txt
@@ -53,7 +60,10 @@ aarch64: ## check that an emulated AArch64 gives the same bits
 windows: ## check that a Windows build, run by Wine, gives the same bits
 	tests/c/windows.sh
 
-tsan: ## check that steps on separate centers, side by side, do not race
+asan: $(READY) ## run the tests and the C harness under ASan and UBSan
+	.ci/asan
+
+tsan: ## check that calls with many threads, and calls side by side, do not race
 	.ci/tsan
 
 fuzz: $(READY) ## fuzz the C for ten minutes, then a million calls from Python

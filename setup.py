@@ -11,6 +11,8 @@ from setuptools.command.build_ext import build_ext
 # A free-threaded CPython has no stable ABI: it gets a build of its own.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 WERROR = os.environ.get("CENTERLOSS_WERROR") == "1"
+# To compile and to link with, after all others: sanitizers, coverage.
+EXTRA_FLAGS = os.environ.get("CENTERLOSS_FLAGS", "").split()
 
 # No contraction into FMA: every instruction set has to give the same bits.
 UNIX_FLAGS = [
@@ -39,6 +41,8 @@ class BuildExt(build_ext):
                 extension.extra_compile_args += UNIX_FLAGS
                 extension.extra_compile_args += werror_flags() if WERROR else []
                 extension.extra_link_args += ["-pthread"]
+            extension.extra_compile_args += EXTRA_FLAGS
+            extension.extra_link_args += EXTRA_FLAGS
         super().build_extensions()
 
 

@@ -14,6 +14,12 @@ enum {
     ALONE = 4,    /* it is the class's only row: move the center at once */
 };
 
+/* Whether ALONE has loops of its own. Without, such rows go through PULL, to the same
+ * bits. */
+#ifndef ALONE_LOOPS
+#define ALONE_LOOPS 1
+#endif
+
 /* A row of at most this many bytes is fetched at once, a longer one bit by bit:
  * measured faster on rows of 512 bytes and of 2 KiB, respectively. */
 enum {

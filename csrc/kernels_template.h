@@ -278,8 +278,8 @@ NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, char *stage
     /* The sum is the row's d. (Added to zero, a negative zero would be a plain one,
      * but d is never one where c is: c comes out the same.) Without a gradient it is
      * not worth loops of its own. */
-    if (what & GRADIENT && whole && stop - start == 1 && pass->finish == CL_MOVE &&
-        pass->batch->weights == NULL) {
+    if (ALONE_LOOPS && what & GRADIENT && whole && stop - start == 1 &&
+        pass->finish == CL_MOVE && pass->batch->weights == NULL) {
         NAME(placed_row)(pass, start, label, NULL, staged, GRADIENT | ALONE);
         return;
     }

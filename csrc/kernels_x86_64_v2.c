@@ -12,6 +12,7 @@
 #endif
 /* clang-format on */
 #define VECTOR_BYTES 16
+#define ALONE_LOOPS 0 /* a sixth of this code, for processors of before 2013 */
 #define ISA_KERNELS cl_kernels_x86_64_v2
 #include "kernels_for_isa.h"
 #if defined(__clang__)

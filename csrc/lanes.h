@@ -31,6 +31,7 @@
 #elif defined(_MSC_VER)
 #define CL_INLINE static __forceinline
 #define CL_NOINLINE __declspec(noinline)
+#pragma fp_contract(off) /* before 2022 it fuses under /fp:precise too */
 #else
 #define CL_INLINE static inline
 #define CL_NOINLINE

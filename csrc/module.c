@@ -373,20 +373,21 @@ core_get_num_threads(PyObject *module, PyObject *Py_UNUSED(nothing))
     return PyLong_FromLong(state_of(module)->threads);
 }
 
+/* pyconfig.h of Windows has a COMPILER. */
 #if defined(__clang__)
-#define COMPILER "Clang " __clang_version__
+#define BUILT_BY "Clang " __clang_version__
 #elif defined(__GNUC__)
-#define COMPILER "GCC " __VERSION__
+#define BUILT_BY "GCC " __VERSION__
 #elif defined(_MSC_VER)
-#define COMPILER "MSVC"
+#define BUILT_BY "MSVC"
 #else
-#define COMPILER "unknown"
+#define BUILT_BY "unknown"
 #endif
 
 static PyObject *
 core_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing))
 {
-    return Py_BuildValue("{s:s,s:s}", "compiler", COMPILER, "isa", cl_isa());
+    return Py_BuildValue("{s:s,s:s}", "compiler", BUILT_BY, "isa", cl_isa());
 }
 
 /* ---------------------------------------------------------------- the module */

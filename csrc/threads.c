@@ -4,6 +4,7 @@
 #include "threads.h"
 
 #include <stdbool.h>
+#include <stddef.h>
 
 #ifdef _WIN32
 #define WIN32_LEAN_AND_MEAN

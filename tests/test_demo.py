@@ -367,7 +367,7 @@ def test_other_sizes(run_main, tmp_path, flags):
         ("--json .", "--json: cannot write .: Is a directory"),
         ("--gif no/such/folder.gif", "--gif: cannot write no/such/folder.gif: No such"),
         ("--data no-such", "no-such: no such folder"),
-        ("--data setup.cfg/", "setup.cfg: no such folder"),
+        ("--data no-such/", "no-such: no such folder"),
         ("--data {file}", "not a folder"),
         ("--epoch 3", "unrecognized arguments: --epoch 3"),
     ],

@@ -18,10 +18,17 @@ def array(tensor: torch.Tensor) -> NDArray[Any]:
 
 def stand_in(tensor: torch.Tensor) -> NDArray[Any]:
     """Return an array of a tensor's shape and dtype, wherever its values are."""
-    zero = array(torch.zeros((), dtype=tensor.dtype))
-    return np.broadcast_to(zero, tensor.shape)
+    dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))  # ml_dtypes' names too
+    return np.broadcast_to(np.zeros((), dtype), tensor.shape)
 
 
 def values(tensor: torch.Tensor) -> NDArray[Any]:
     """Return a tensor's values if they are at hand, else zeros in their place."""
-    return array(tensor.detach()) if tensor.device.type == "cpu" else stand_in(tensor)
+    # Inside of torch.func's transforms a tensor stands for others, and has no memory.
+    at_hand = tensor.device.type == "cpu" and not transforming()
+    return array(tensor.detach()) if at_hand else stand_in(tensor)
+
+
+def transforming() -> bool:
+    """Whether a transform of torch.func is running."""
+    return torch._C._are_functorch_transforms_active()

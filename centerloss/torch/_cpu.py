@@ -140,7 +140,9 @@ class _Attach(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         """Return the derivative by each input."""
         (grad,) = grads
-        if _is_one(grad):  # as from loss.backward(): no second pass over the batch
+        # As from loss.backward(): no second pass over the batch. A graph that is kept
+        # hands out the gradient again, and needs it as it is.
+        if _is_one(grad) and not _keeps_graph():
             embeddings, _, gradient, _ = ctx.saved_tensors
             return gradient.to(embeddings.dtype), *(None,) * 7
         return attach_backward(ctx, grad)
@@ -154,6 +156,10 @@ def _is_one(grad: Tensor) -> bool:
         return grad.item() == 1.0
     except RuntimeError:  # many at once, inside of vmap: there is no such number
         return False
+
+
+def _keeps_graph() -> bool:
+    return torch._C._autograd._get_current_graph_task_keep_graph()
 
 
 attach = _Attach.apply

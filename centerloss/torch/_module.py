@@ -11,6 +11,7 @@ from torch.autograd import forward_ad
 
 from .. import _settings
 from . import _cpu, _ops, _plain
+from ._arrays import transforming
 from ._ranks import gather_rows
 
 
@@ -77,8 +78,12 @@ class CenterLoss(nn.Module):
     On the CPU the C kernels work on the tensors' own memory: float32, float64, and
     bfloat16 over float32 centers. Embeddings in float16 are copied to float32, for
     their gradient would underflow before `torch.amp.GradScaler` has its say. Other
-    devices, forward-mode derivatives and weights that need a gradient go through
-    PyTorch's operations, with the same results within rounding.
+    devices, forward-mode derivatives, `torch.func` and weights that need a gradient go
+    through PyTorch's operations, with the same results within rounding. The transforms
+    of `torch.func` let nothing be changed in place: there, ``auto_update=False``.
+
+    `torch.compile` takes a call into one graph, unless weights need a gradient. The
+    settings are constants of the graph: a new value compiles it anew.
 
     `torch.nn.parallel.DistributedDataParallel` averages gradients, and hands round the
     buffers of rank 0: without ``process_group`` the centers would follow the rows of
@@ -398,11 +403,7 @@ def _rows(embeddings: Tensor) -> Tensor:
 
 def _looked_at(embeddings: Tensor) -> bool:
     """Whether PyTorch follows what is computed, and so has to find operators."""
-    return (
-        torch.compiler.is_compiling()
-        or torch._C._are_functorch_transforms_active()
-        or type(embeddings) is not Tensor
-    )
+    return torch.compiler.is_compiling() or type(embeddings) is not Tensor
 
 
 def _in_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
@@ -413,4 +414,6 @@ def _in_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
         return not torch.is_grad_enabled()
     if torch.compiler.is_compiling():
         return True
+    if transforming():
+        return False
     return forward_ad.unpack_dual(embeddings).tangent is None

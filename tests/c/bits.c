@@ -15,6 +15,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef _WIN32 /* which has its own names for C11's */
+#include <malloc.h>
+#define aligned_alloc(alignment, size) _aligned_malloc(size, alignment)
+#define free _aligned_free
+#endif
+
 #include "centerloss.h"
 
 /* How the numbers of a type are made up, below the sign. */

@@ -1,0 +1,51 @@
+"""Batches of tensors, and what several files say about them."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import torch
+
+from centerloss.torch import CenterLoss
+
+# Of the embeddings and of the centers.
+DTYPES = [
+    (torch.float32, torch.float32),
+    (torch.float64, torch.float64),
+    (torch.float16, torch.float32),
+    (torch.bfloat16, torch.float32),
+]
+dtypes = pytest.mark.parametrize(
+    ("dtype", "centers_dtype"), DTYPES, ids=[str(dtype)[6:] for dtype, _ in DTYPES]
+)
+REDUCTIONS = ("mean", "sum", "none")
+reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
+
+
+def batch(rows=24, row=6, classes=7, dtype=torch.float32, seed=0):
+    """Embeddings that need a gradient, labels of all classes but the last, weights."""
+    source = torch.Generator().manual_seed(seed)
+    embeddings = torch.randn(rows, row, generator=source, dtype=torch.float64)
+    labels = torch.randint(0, classes - 1, (rows,), generator=source)
+    weights = torch.rand(rows, generator=source)
+    return embeddings.to(dtype).requires_grad_(), labels, weights
+
+
+def module(row=6, classes=7, dtype=torch.float32, seed=1, **settings):
+    """A module with centers of its own seed."""
+    source = torch.Generator().manual_seed(seed)
+    centers = torch.randn(classes, row, generator=source, dtype=torch.float64)
+    return CenterLoss(classes, row, init=centers.to(dtype), **settings)
+
+
+def copied(tensor):
+    """An array of the values now, of the same dtype."""
+    tensor = tensor.detach()
+    if tensor.dtype is torch.bfloat16:
+        return tensor.float().numpy().astype(ml_dtypes.bfloat16)
+    return np.array(tensor.numpy())
+
+
+def same_bits(a, b):
+    """Whether two tensors have dtype, shape and every bit in common."""
+    a, b = copied(a), copied(b)
+    return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
