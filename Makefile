@@ -51,8 +51,8 @@ test-parallel: $(READY) ## run each test on two threads at once, where it can be
 test-torch: $(READY) ## run the tests that need PyTorch, which it installs
 	$(RUN) -m pip install -q --disable-pip-version-check \
 		-r tests/pytorch/requirements.txt
-	$(RUN) -m pytest tests/pytorch centerloss/torch tests/test_notebooks.py \
-		-k "not notebooks or pytorch"
+	$(RUN) -m pytest tests/pytorch centerloss/torch tests/test_benchmarks.py \
+		tests/test_notebooks.py -k "not notebooks or pytorch"
 
 aarch64: ## check that an emulated AArch64 gives the same bits
 	tests/c/aarch64.sh

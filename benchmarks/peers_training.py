@@ -8,6 +8,7 @@ from itertools import cycle
 from typing import Any, ClassVar
 
 import torch
+from torch import nn
 
 import centerloss
 from centerloss.torch import CenterLoss
@@ -66,6 +67,41 @@ class Compiled(Ours):
         self.loss_fn = torch.compile(self.loss_fn, fullgraph=True)
 
 
+class Network(Ours):
+    """A small network and its classifier too, with the losses of both."""
+
+    name = "network with centerloss.torch"
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch)
+        classes, dim = batch.centers.shape
+        torch.manual_seed(0)
+        layers = [nn.Linear(dim, dim), nn.PReLU(), nn.Linear(dim, dim)]
+        self.network = nn.Sequential(*layers)
+        self.classifier = nn.Linear(dim, classes)
+        self.whole: Any = self._whole
+
+    def _whole(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        embeddings = self.network(inputs)
+        softmax_loss = nn.functional.cross_entropy(self.classifier(embeddings), labels)
+        return softmax_loss + self.loss_fn(embeddings, labels)
+
+    def _train(self, labels: torch.Tensor) -> torch.Tensor:
+        self.network.zero_grad()
+        self.classifier.zero_grad()
+        loss: torch.Tensor = self.whole(self.embeddings, labels)
+        loss.backward()
+        return loss
+
+
+class CompiledNetwork(Network):
+    name = "network with centerloss.torch, compiled"
+
+    def __init__(self, batch: Batch) -> None:
+        super().__init__(batch)
+        self.whole = torch.compile(self._whole, fullgraph=True)
+
+
 class MetricLearning(Training):
     """The adapter for pytorch-metric-learning: two calls."""
 
@@ -86,7 +122,7 @@ class MetricLearning(Training):
 
 
 class _DenseFunction(torch.autograd.Function):
-    """As the common copies: the centers' gradient is Eq. 4, for every class."""
+    """As the common copies: the centers' gradient is Eq. 4 over the number of rows."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, labels: Any, centers: Any) -> torch.Tensor:
@@ -102,7 +138,7 @@ class _DenseFunction(torch.autograd.Function):
         counts.scatter_add_(0, labels, counts.new_ones(len(labels)))
         delta = torch.zeros_like(centers)
         delta.scatter_add_(0, labels[:, None].expand_as(d), -d)
-        return grad * d / len(x), None, delta / counts[:, None]
+        return grad * d / len(x), None, delta / counts[:, None] / len(x)
 
 
 class Dense(Training):
@@ -113,7 +149,8 @@ class Dense(Training):
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
         self.parameter = torch.nn.Parameter(self.centers)
-        self.optimizer = torch.optim.SGD([self.parameter], lr=ALPHA)
+        rate = ALPHA * len(batch.features)  # so that they move by ALPHA times Eq. 4
+        self.optimizer = torch.optim.SGD([self.parameter], lr=rate)
 
     def _train(self, labels: torch.Tensor) -> torch.Tensor:
         self.optimizer.zero_grad()
@@ -141,6 +178,11 @@ class Sparse(Training):
             moves.mul_((ALPHA / (1 + counts))[:, None])
             self.centers.index_add_(0, classes, moves)
         return loss
+
+
+def networks() -> dict[str, type[Training]]:
+    """Training with a network around it, as it is and compiled."""
+    return {way.name: way for way in (Network, CompiledNetwork)}
 
 
 def ways() -> dict[str, type[Training]]:

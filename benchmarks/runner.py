@@ -97,7 +97,7 @@ def _time_training(settings: Settings, rng: np.random.Generator) -> dict[str, An
     """Time a training step in PyTorch, if it is there."""
     if not find_spec("torch"):
         return {}
-    from .peers_training import ways
+    from .peers_training import networks, ways
 
     entries = {}
     for name in TRAINING:
@@ -105,7 +105,8 @@ def _time_training(settings: Settings, rng: np.random.Generator) -> dict[str, An
             continue
         batch = make_batch(WORKLOADS[name], rng)
         contestants = []
-        for way_name, way_class in ways().items():
+        found = ways() | (networks() if WORKLOADS[name].networked else {})
+        for way_name, way_class in found.items():
             way = way_class(batch)
             for n in settings.threads:
                 prepare = partial(way.set_threads, n)

@@ -15,7 +15,8 @@ class Workload:
 
     With `cold`, every step has other labels, as many sets of them as it takes for
     the centers to leave the caches before they are needed again. `halves` are the
-    two-byte features that centerloss takes besides.
+    two-byte features that centerloss takes besides; `networked` ones are also trained
+    with a network.
     """
 
     rows: int
@@ -23,6 +24,7 @@ class Workload:
     classes: int
     cold: bool = False
     halves: tuple[str, ...] = ()
+    networked: bool = False
 
 
 @dataclass
@@ -40,9 +42,9 @@ class Batch:
 
 
 WORKLOADS = {
-    "toy": Workload(128, 2, 10),
+    "toy": Workload(128, 2, 10, networked=True),
     "reid": Workload(64, 2048, 751),
-    "face": Workload(256, 512, 10_575),
+    "face": Workload(256, 512, 10_575, networked=True),
     "face4k": Workload(4096, 512, 10_575),
     "many": Workload(4096, 512, 300_000, cold=True),
     "long": Workload(65_536, 128, 1000, halves=("float16", "bfloat16")),

@@ -173,3 +173,25 @@ def test_the_runner_draws(written):
     for name in ("share-of-the-floor.png", "time-against-classes.png"):
         assert f"]({name})" in (written / "results.md").read_text()
         assert (written / name).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_ways_to_train_do_the_same_job(name):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    from benchmarks.peers_training import Compiled, ways
+
+    batch = small_batch(name)
+    centers, gradients, losses = {}, {}, {}
+    for way, way_class in ways().items():
+        if way != Compiled.name:  # which is the first of them, compiled
+            trained = way_class(copy(batch))
+            losses[way] = [trained.step().item() for _ in range(3)]
+            centers[way], gradients[way] = trained.centers, trained.gradient
+    ours, *others = losses
+    for way in others:
+        assert losses[way] == pytest.approx(losses[ours], rel=1e-5)
+        for kept in (centers, gradients):
+            np.testing.assert_allclose(
+                kept[way].numpy(), kept[ours].numpy(), rtol=1e-5, atol=1e-5
+            )
+    assert not np.array_equal(centers[ours].numpy(), batch.centers)

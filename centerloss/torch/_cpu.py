@@ -19,7 +19,7 @@ from ._plain import rates
 def _loss_tensor(loss: Any, centers: Tensor) -> Tensor:
     """Return a loss from C, a float or an array of the centers' dtype."""
     if isinstance(loss, float):
-        return torch.tensor(loss, dtype=centers.dtype)
+        return torch.scalar_tensor(loss, dtype=centers.dtype)
     return torch.from_numpy(loss)
 
 
