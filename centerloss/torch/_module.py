@@ -346,6 +346,7 @@ class CenterLoss(nn.Module):
         cpu = _ops if _looked_at(embeddings) else _cpu
         batch = (_rows(embeddings), labels, self.centers, sample_weight)
         loss, gradient = cpu.step(*batch, *objective, self.alpha, self.normalize)
+        # Past the attribute machinery of modules, which takes longer than the copy.
         self.__dict__["_moved_labels"] = labels.clone()
         return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
 
