@@ -434,8 +434,8 @@ class Maker:
             return
         if type(a) is not np.ndarray or not b.dtype.isnative:
             return
-        if any(v.dtype.kind == "O" or not 0 < v.nbytes < 1 << 20 for v in (a, b)):
-            return
+        if any(v.dtype.char in "Og" or not 0 < v.nbytes < 1 << 20 for v in (a, b)):
+            return  # the padding of a long double holds anything
         unit = max(a.itemsize, b.itemsize)
         gap = unit * self.random.randrange(0, b.nbytes // unit + 2)
         memory = self.memory(gap + a.nbytes + b.nbytes)
