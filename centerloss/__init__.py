@@ -6,6 +6,8 @@ settings between calls. `centerloss.reference` is the same in plain NumPy.
 
 __version__ = "0.1.0.dev0"
 
+import logging
+
 from ._center_loss import CenterLoss
 from ._core import (
     center_delta,
@@ -20,7 +22,7 @@ from ._core import (
 )
 from ._include import get_include
 from ._threads import default_num_threads
-from ._versions import show_versions
+from ._versions import log_build, show_versions
 
 __all__ = [
     "CenterLoss",
@@ -38,4 +40,6 @@ __all__ = [
 ]
 
 set_num_threads(default_num_threads())
-del default_num_threads
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+log_build()
+del default_num_threads, log_build, logging

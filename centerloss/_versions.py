@@ -1,5 +1,6 @@
-"""What to put into a bug report."""
+"""What a bug report or a log should say of the build."""
 
+import logging
 import platform
 import sys
 
@@ -34,3 +35,13 @@ def show_versions() -> None:
     }
     for name, value in rows.items():
         print(f"{name}: {value}")
+
+
+def log_build() -> None:
+    """Log, for debugging, what the calls of this process are worked on with."""
+    logging.getLogger("centerloss").debug(
+        "centerloss %s: %s, %d threads",
+        __version__,
+        _build_info()["isa"],
+        get_num_threads(),
+    )

@@ -182,7 +182,8 @@ staged_size(const cl_batch *b, int needs)
 static bool
 plan_class_order(cl_plan *plan, const cl_batch *b, int needs)
 {
-    const int64_t n_sums = 2 * plan->threads * plan->sum_size;
+    /* Where there are no rows, they may be longer than memory. */
+    const int64_t n_sums = b->B > 0 ? 2 * plan->threads * plan->sum_size : 0;
     const int64_t n_chunks = cl_most_chunks(plan->counted, b->K) + 1;
     plan->staged_size = staged_size(b, needs);
     plan->staged = work_memory(plan, plan->threads * plan->staged_size +

@@ -200,3 +200,14 @@ def test_errors_of_numpy_pass_through(cl, name):
     with pytest.raises(ValueError, match="inhomogeneous"):
         getattr(cl, name)(x, y, c, sample_weight=[[0], [0, 1]])
     assert c.tobytes() == before
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("rows", [1 << 40, 1 << 51], ids=["labels", "any-array"])
+def test_more_rows_than_memory(cl, name, rows):
+    """They can be had: each is the same row of memory."""
+    x = np.lib.stride_tricks.as_strided(np.ones(D, np.float32), (rows, D), (0, 4))
+    y, c = np.broadcast_to(np.int64(0), rows), np.zeros((1, D), np.float32)
+    with pytest.raises(MemoryError):
+        getattr(cl, name)(x, y, c)
+    assert not c.any()

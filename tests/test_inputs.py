@@ -6,6 +6,7 @@ from array import array
 import numpy as np
 import pytest
 from batches import CALLS, batch, bits, dtypes, whole_numbers
+from wrong_calls import good_call
 
 every_call = pytest.mark.parametrize("name", CALLS)
 
@@ -130,6 +131,15 @@ class Hesitant(list):
         raise LookupError("ask later")
 
 
+class HesitantNumber:
+    """It cannot tell its value."""
+
+    def __float__(self):
+        raise LookupError("ask later")
+
+    __index__ = __float__
+
+
 @every_call
 def test_an_error_in_an_argument_comes_out(cl, name):
     x, y, c = batch((5, 3), 2)
@@ -137,6 +147,10 @@ def test_an_error_in_an_argument_comes_out(cl, name):
     for arguments in ((Hesitant(x), y, centers), (x[:0], Hesitant(), centers)):
         with pytest.raises(LookupError, match="ask later"):
             function(*arguments)
+    numbers = good_call(name).keys() & {"alpha", "loss_weight", "ignore_index"}
+    for argument in numbers:
+        with pytest.raises(LookupError, match="ask later"):
+            function(x, y, centers, **{argument: HesitantNumber()})
     assert bits(centers) == bits(c)
 
 

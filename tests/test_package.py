@@ -2,6 +2,8 @@
 
 import doctest
 import inspect
+import logging
+import os
 import re
 import runpy
 import subprocess
@@ -31,7 +33,7 @@ def parameters(function):
 
 
 def test_import_needs_numpy_alone(tmp_path):
-    """Nothing else is loaded, be it installed or not."""
+    """Nothing else is loaded that Python does not bring, be it installed or not."""
     script = (
         "import sys, numpy\n"
         "before = set(sys.modules)\n"
@@ -40,7 +42,30 @@ def test_import_needs_numpy_alone(tmp_path):
     )
     command = [sys.executable, "-c", script]
     output = subprocess.check_output(command, text=True, cwd=tmp_path)
-    assert set(output.split()) - {"numpy", "encodings"} == {"centerloss"}
+    assert set(output.split()) - {"numpy"} - sys.stdlib_module_names == {"centerloss"}
+
+
+def test_import_logs_for_those_who_ask(tmp_path):
+    script = (
+        "import logging\n"
+        "logging.basicConfig(level=logging.{}, format='%(name)s %(message)s')\n"
+        "import centerloss\n"
+    )
+    build = f"{centerloss._core._build_info()['isa']}, 3 threads"
+    logged = f"centerloss centerloss {centerloss.__version__}: {build}\n"
+    for level, expected in (("INFO", ""), ("DEBUG", logged)):
+        done = subprocess.run(
+            [sys.executable, "-c", script.format(level)],
+            capture_output=True, text=True, check=True, cwd=tmp_path,
+            env=os.environ | {"CENTERLOSS_NUM_THREADS": "3"},
+        )  # fmt: skip
+        assert (done.stdout, done.stderr) == ("", expected)
+
+
+def test_nothing_is_printed_where_nobody_configured_logging():
+    """Not even a warning, which Python would print for want of a handler."""
+    (handler,) = logging.getLogger("centerloss").handlers
+    assert isinstance(handler, logging.NullHandler)
 
 
 def test_all_names_exist():

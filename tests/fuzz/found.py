@@ -122,6 +122,15 @@ def a_subclass_as_out_has_items_of_its_own():
         assert np.array_equal(np.asarray(out), x)
 
 
+def a_batch_of_no_rows_has_long_rows():
+    """MemoryError, for the sums of classes that are not there."""
+    x, y, c = np.zeros((0, 1 << 40)), np.zeros(0, int), np.zeros((0, 1 << 40))
+    for module in (centerloss, reference):
+        assert module.center_delta(x, y, c).shape == (0, 1 << 40)
+        assert module.update_centers(x, y, c) == 0
+        assert module.step(x, y, c)[1].shape == (0, 1 << 40)
+
+
 FOUND = [value for name, value in list(vars().items()) if name.startswith("a_")]
 
 if __name__ == "__main__":
