@@ -1,6 +1,7 @@
 """The class that keeps the centers and the settings between calls."""
 
 import contextlib
+import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, Self
@@ -12,6 +13,7 @@ from ._core import class_sums, loss, step, update_centers, value_and_grad
 from ._settings import SETTINGS, check_settings, size
 
 _FILE_FORMAT = 1
+_MOST_COMPRESSED = 1032  # bytes into one, by zip's usual method
 
 
 class CenterLoss:
@@ -450,6 +452,7 @@ def _read_state(file: BinaryIO) -> dict[str, Any]:
     file.seek(0)
     with np.load(file, allow_pickle=False) as archive:
         _check_keys("it", archive, ("format", "centers", *SETTINGS))
+        _check_sizes(archive, _MOST_COMPRESSED * os.fstat(file.fileno()).st_size)
         state = {name: np.asarray(array) for name, array in archive.items()}
     file_format = state.pop("format").item()
     if file_format != _FILE_FORMAT:
@@ -462,6 +465,17 @@ def _read_state(file: BinaryIO) -> dict[str, Any]:
     native = centers.dtype.newbyteorder("=")
     settings = {name: x.item() if x.size else None for name, x in state.items()}
     return {"centers": np.asarray(centers, native, order="C"), **settings}
+
+
+def _check_sizes(archive: np.lib.npyio.NpzFile, most: int) -> None:
+    """Raise if an array claims more bytes: NumPy makes room for all before it reads."""
+    assert archive.zip is not None
+    for name in archive.files:
+        with archive.zip.open(f"{name}.npy") as member:
+            np.lib.format.read_magic(member)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+        if math.prod(shape) * dtype.itemsize > most:
+            raise ValueError(f"{name} has shape {shape}, more than the file holds")
 
 
 @contextlib.contextmanager

@@ -409,6 +409,31 @@ def test_nothing_is_unpickled(path, name):
     assert not Bomb.exploded
 
 
+@pytest.mark.parametrize("shape", [(1 << 20, 2), (1 << 34, 2), (1 << 50, 2)])
+def test_a_shape_that_is_a_lie(path, shape):
+    """No memory is asked for that the file could not fill."""
+    np.savez(path, **contents(centers=None))
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with (
+        zipfile.ZipFile(path, "a") as archive,
+        archive.open("centers.npy", "w") as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(24))
+    assert_no_state(path, rf"centers has shape \({shape[0]}, 2\), more than the file h")
+
+
+def test_too_little_memory_is_no_damage(path, monkeypatch):
+    CenterLoss(3, 2).save(path)
+
+    def load(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np, "load", load)
+    with pytest.raises(MemoryError):
+        CenterLoss.load(path)
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -446,3 +471,9 @@ def test_any_byte_order_and_layout_loads_as_native_rows(path, dtype, order):
 def test_a_compressed_archive_loads(path):
     np.savez_compressed(path, **contents())
     assert repr(CenterLoss.load(path)) == repr(CenterLoss(3, 2, **SETTINGS))
+
+
+def test_the_most_compressed_archive_loads(path):
+    np.savez_compressed(path, **contents(centers=np.zeros((5000, 1000))))
+    assert path.stat().st_size < 5000 * 1000 * 8 / 900
+    assert not CenterLoss.load(path).centers.any()
