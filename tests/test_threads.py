@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import centerloss
-from centerloss._threads import _cgroup_quota
+from centerloss import _threads
 
 REPORT = "import centerloss; print(centerloss.get_num_threads())"
 
@@ -68,7 +68,18 @@ def test_quota_of_a_container(tmp_path, files, processors):
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    assert _cgroup_quota(str(tmp_path)) == processors
+    assert _threads._cgroup_quota(str(tmp_path)) == processors
+
+
+@pytest.mark.parametrize(("counted", "processors"), [(6, 6), (None, 1)])
+def test_processors_where_none_can_be_kept_from_a_process(
+    monkeypatch, counted, processors
+):
+    """As on macOS and Windows."""
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: counted)
+    monkeypatch.setattr(_threads, "_cgroup_quota", lambda: np.inf)
+    assert _threads._processors() == processors
 
 
 def test_setting():
