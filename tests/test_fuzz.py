@@ -30,7 +30,8 @@ def replay(tmp_path_factory):
     """The harness with a main that reads files, as any compiler can build it."""
     program = tmp_path_factory.mktemp("fuzz") / "contract"
     files = [file for file in CSRC.glob("*.c") if "Py" not in file.read_text()]
-    run(COMPILER, *FLAGS, HERE / "contract.c", *files, "-lm", "-o", program)
+    files += HERE.glob("contract*.c")
+    run(COMPILER, *FLAGS, *files, "-lm", "-o", program)
     return program
 
 

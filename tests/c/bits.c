@@ -22,6 +22,7 @@
 #endif
 
 #include "centerloss.h"
+#include "random_bits.h"
 
 /* How the numbers of a type are made up, below the sign. */
 typedef struct {
@@ -108,16 +109,6 @@ hashed(uint64_t hash, const void *p, int64_t bytes)
         hash = (hash ^ word) * UINT64_C(0x100000001b3);
     }
     return hash;
-}
-
-/* SplitMix64. */
-static uint64_t
-random_bits(uint64_t *state)
-{
-    uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
 }
 
 /* A number of either sign: one in 16 is zero, one subnormal, the others have

@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "centerloss.h"
+#include "random_bits.h"
 
 enum {
     CALLERS = 4,
@@ -44,26 +45,25 @@ stop(const char *message)
     exit(2);
 }
 
-/* Knuth's generator: any numbers will do. */
-static uint64_t
-next(void)
+/* From -1 up to 1. */
+static float
+number(uint64_t *state)
 {
-    static uint64_t state = 1;
-    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
-    return state >> 40;
+    return (float)(random_bits(state) >> 40) * 0x1p-23f - 1;
 }
 
 static void
 make_numbers(void)
 {
+    uint64_t state = 0;
     for (int i = 0; i < B * D; i++) {
-        features[i] = (float)next() * 0x1p-23f - 1;
+        features[i] = number(&state);
     }
     for (int i = 0; i < B; i++) {
-        labels[i] = (int64_t)(next() % K);
+        labels[i] = (int64_t)(random_bits(&state) % K);
     }
     for (int i = 0; i < K * D; i++) {
-        const float value = (float)next() * 0x1p-23f - 1;
+        const float value = number(&state);
         for (int c = 0; c < CALLERS; c++) {
             alone[c].centers[i] = together[c].centers[i] = value * (float)(c + 1);
         }

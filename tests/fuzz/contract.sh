@@ -1,5 +1,5 @@
 #!/bin/sh
-# contract.sh SECONDS: libFuzzer over contract.c and csrc/, with every sanitizer that
+# contract.sh SECONDS: libFuzzer over contract*.c and csrc/, with every sanitizer that
 # goes along. What it finds is written to tests/fuzz/corpus, to be kept there.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -21,7 +21,7 @@ for file in $(grep -L Py csrc/*.c); do # the files that know no Python
     fi
     objects="$objects $object"
 done
-clang $flags -fsanitize=fuzzer,$sanitizers tests/fuzz/contract.c $objects -lm \
-    -o "$build/contract"
+clang $flags -fsanitize=fuzzer,$sanitizers tests/fuzz/contract*.c $objects \
+    -lm -o "$build/contract"
 "$build/contract" -len_control=0 -max_total_time="$1" -max_len=160 -timeout=60 \
     -artifact_prefix=tests/fuzz/corpus/ "$build/inputs" tests/fuzz/corpus
