@@ -33,18 +33,22 @@ notebooks: $(READY) ## execute the notebooks in place
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
 
+# They run the same whatever CENTERLOSS_ISA says: the C with each instruction set, or none.
+ANY_ISA := $(addprefix --ignore tests/test_,c_example.py c_harness.py notebooks.py \
+	sdist.py typing.py) --deselect tests/test_fuzz.py::test_corpus \
+	--deselect tests/test_fuzz.py::test_random_batches
+
 test-every-isa: $(READY) ## run the tests with the lesser instruction sets, where they are
 	@for isa in x86-64-v2 x86-64-v3; do \
 		CENTERLOSS_ISA=$$isa $(RUN) -c 'import centerloss' 2>/dev/null \
 			|| { echo "No $$isa here"; continue; }; \
 		echo "CENTERLOSS_ISA=$$isa"; \
-		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q --ignore tests/test_notebooks.py \
-			|| exit 1; done
+		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q $(ANY_ISA) || exit 1; done
 
 test-parallel: $(READY) ## run each test on two threads at once, where it can be
 	$(RUN) -m pip install -q --disable-pip-version-check pytest-run-parallel
 	$(RUN) -m pytest --parallel-threads=2 --ignore tests/test_benchmarks.py \
-		--ignore tests/test_demo.py --ignore tests/test_docs.py \
+		--ignore tests/demo --ignore tests/test_docs.py \
 		--ignore tests/test_notebooks.py --ignore tests/test_typing.py \
 		--ignore tests/pytorch tests
 
@@ -87,6 +91,8 @@ lint: $(READY) ## check the style, and that the C compiles without a warning
 		--build-lib build/lint --build-temp build/lint
 
 types: $(READY) ## check the types, and the stubs against the C
+	$(RUN) -m pip install -q --disable-pip-version-check \
+		-r tests/pytorch/requirements.txt
 	$(RUN) -m mypy
 	$(RUN) -m pyright
 	$(RUN) -m mypy.stubtest centerloss --mypy-config-file pyproject.toml

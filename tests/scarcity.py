@@ -23,7 +23,7 @@ import numpy as np
 HERE = Path(__file__).parent / "c"
 CSRC = HERE.parents[1] / "csrc"
 ALWAYS = 2**31 - 1
-COMPILER = shutil.which("cc") or shutil.which("gcc") or "clang"
+COMPILER = next(filter(shutil.which, (os.environ.get("CC", ""), "cc", "gcc")), "clang")
 FLAGS = [
     *("-std=c11", "-pthread", "-ffp-contract=off", f"-I{CSRC}", f"-I{HERE}"),
     *("-DCL_PORTABLE", "-DCL_NO_VECTORS"),  # the least to compile
@@ -34,6 +34,7 @@ FLAGS = [
 
 def compile_c(sources, output, *flags):
     command = [COMPILER, *FLAGS, *flags, *map(str, sources), "-o", str(output)]
+    command += os.environ.get("CENTERLOSS_FLAGS", "").split()  # as setup.py does
     subprocess.run(command, check=True)
     return output
 
