@@ -11,7 +11,16 @@ from demo_files import numbers
 from PIL import Image
 
 import centerloss.demo
-from centerloss.demo import Network, Result, Settings, Split, animation, report
+from centerloss.demo import (
+    Network,
+    Result,
+    Settings,
+    Split,
+    animation,
+    load_idx,
+    report,
+    train,
+)
 
 
 def drawn(features, scales):
@@ -37,8 +46,8 @@ def limits(axes):
 @pytest.mark.parametrize("dim", [2, 5])
 def test_picture_shows_every_image_and_center(dim):
     features = np.random.default_rng(0).standard_normal((60, dim))
-    figure = drawn(features, [1.0, 1.5, 2.5, 0.1])
-    assert len(figure.axes) == 4
+    figure = drawn(features, [1.0, 1.5, 2.5, 0.1, 3.0])
+    assert len(figure.axes) == 5
     for axes in figure.axes:
         points = np.concatenate([each.get_offsets() for each in axes.collections])
         assert len(points) == 60 + 12
@@ -157,6 +166,16 @@ def test_times_to_look():
     assert len(many) == animation.FRAMES
     assert (many[0], many[-1]) == (0, 10**6)
     assert np.all(np.diff(np.diff(many)) >= -2)
+
+
+def test_recorder_looks_now_and_then(folder):
+    split, settings = load_idx(folder).standardized(), Settings(epochs=5, batch_size=50)
+    recorder = animation.Recorder(split, settings, frames=3)
+    runs = train(split, settings, watch=recorder)
+    for run, film in zip(runs, recorder.films(), strict=True):
+        assert film.epochs == [0, 1, 5]
+        assert len(film.moments) == 3
+        assert np.array_equal(film.moments[-1].centers, run.center_loss.centers)
 
 
 @pytest.mark.parametrize(("dim", "count"), [(2, 2000), (2**10, 257), (2**20, 1)])
