@@ -18,7 +18,8 @@ CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo notebooks docs test test-torch test-every-isa test-parallel aarch64 windows asan tsan fuzz leaks bench lint types wheel clean
+.PHONY: help demo notebooks docs test test-torch test-every-isa test-parallel aarch64 windows asan tsan valgrind debug \
+	coverage fuzz leaks bench lint types wheel clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -69,6 +70,15 @@ asan: $(READY) ## run the tests and the C harness under ASan and UBSan
 
 tsan: ## check that calls with many threads, and calls side by side, do not race
 	.ci/tsan
+
+valgrind: $(READY) ## run some of the tests, and all failures of memory, under Valgrind
+	.ci/valgrind
+
+debug: $(READY) ## run the tests in development mode, and in a debug build of Python
+	.ci/debug
+
+coverage: $(READY) ## check that the tests run each line, and the branches
+	.ci/coverage
 
 fuzz: $(READY) ## fuzz the C for ten minutes, then a million calls from Python
 	tests/fuzz/contract.sh 600
