@@ -205,7 +205,7 @@ plan_class_order(cl_plan *plan, const cl_batch *b, int needs)
     }
     const int64_t row_bytes = (b->D + 1) * (int64_t)sizeof(double);
     if ((uint64_t)n_partials > (uint64_t)PTRDIFF_MAX / (uint64_t)row_bytes) {
-        return false;
+        return false; /* GCOVR_EXCL_LINE: with 64 bits, there was no memory before */
     }
     plan->partials = malloc((size_t)(n_partials * row_bytes));
     return plan->partials != NULL;

@@ -7,6 +7,8 @@ import pytest
 from batches import CALLS, MOVES_CENTERS, batch
 from wrong_calls import FAULTS, D, K, faulty_calls, good_call, run
 
+import centerloss
+
 
 def error_of(cl, name, call):
     """The error of a call, or None."""
@@ -128,6 +130,30 @@ def test_overlap_is_exact(cl):
     assert value == 0.0
     assert gradient is out
     assert not out.any()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"), [(RuntimeError, MemoryError), (LookupError, LookupError)]
+)
+def test_errors_of_numpy_over_an_overlap(monkeypatch, error, expected):
+    """It says RuntimeError where memory runs out."""
+
+    def shares_memory(*_):
+        raise error
+
+    memory = np.ones((2 * K, D), np.float32)
+    monkeypatch.setattr(np, "shares_memory", shares_memory)
+    with pytest.raises(expected):
+        centerloss.update_centers(memory[::2], np.arange(K), memory[1::2])
+    assert memory.all()
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_keywords_are_compared_by_value(cl, name):
+    """Python makes one string of all that stand in a program, but not of others."""
+    call = {"".join(list(key)): value for key, value in good_call(name).items()}
+    assert not any(a is b for a, b in zip(call, good_call(name), strict=True))
+    assert error_of(cl, name, call) is None
 
 
 @pytest.mark.parametrize("name", CALLS)
