@@ -40,11 +40,12 @@ ANY_ISA := $(addprefix --ignore tests/test_,c_example.py c_harness.py notebooks.
 	--deselect tests/test_fuzz.py::test_random_batches
 
 test-every-isa: $(READY) ## run the tests with the lesser instruction sets, where they are
+	$(RUN) -m pip install -q --disable-pip-version-check pytest-xdist
 	@for isa in x86-64-v2 x86-64-v3; do \
 		CENTERLOSS_ISA=$$isa $(RUN) -c 'import centerloss' 2>/dev/null \
 			|| { echo "No $$isa here"; continue; }; \
 		echo "CENTERLOSS_ISA=$$isa"; \
-		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q $(ANY_ISA) || exit 1; done
+		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q -n auto $(ANY_ISA) || exit 1; done
 
 test-parallel: $(READY) ## run each test on two threads at once, where it can be
 	$(RUN) -m pip install -q --disable-pip-version-check pytest-run-parallel
