@@ -56,7 +56,7 @@ def test_compressed_idx_files(folder):
 
 LABELS = np.arange(90) % 3
 IMAGES = idx(images_of(LABELS, np.random.default_rng(0)))
-PACKED = gzip.compress(IMAGES)
+PACKED = gzip.compress(IMAGES, mtime=0)
 FOREIGN = "starts with 0x{}, expected 0x00000803 (unsigned bytes, dimensions: 3)"
 UNSOUND = "not a sound gzip file: "
 # What is put into which file, and how the message goes on after the name.
