@@ -34,9 +34,11 @@ notebooks: $(READY) ## execute the notebooks in place
 test: $(READY) ## run the tests
 	$(RUN) -m pytest
 
-# They run the same whatever CENTERLOSS_ISA says: the C with each instruction set, or none.
-ANY_ISA := $(addprefix --ignore tests/test_,c_example.py c_harness.py notebooks.py \
-	sdist.py typing.py) --deselect tests/test_fuzz.py::test_corpus \
+# They run the same whatever CENTERLOSS_ISA says: C of their own, with each instruction
+# set, or none.
+ANY_ISA := $(addprefix --ignore tests/test_,allocation_failures.py benchmarks.py \
+	c_example.py c_harness.py notebooks.py sdist.py thread_failures.py typing.py) \
+	--deselect tests/test_fuzz.py::test_corpus \
 	--deselect tests/test_fuzz.py::test_random_batches
 
 test-every-isa: $(READY) ## run the tests with the lesser instruction sets, where they are
@@ -56,8 +58,8 @@ test-parallel: $(READY) ## run each test on two threads at once, where it can be
 
 test-torch: $(READY) ## run the tests that need PyTorch, which it installs
 	$(RUN) -m pip install -q --disable-pip-version-check \
-		-r tests/pytorch/requirements.txt
-	$(RUN) -m pytest tests/pytorch centerloss/torch tests/test_benchmarks.py \
+		-r tests/pytorch/requirements.txt pytest-xdist
+	$(RUN) -m pytest -n auto tests/pytorch centerloss/torch tests/test_benchmarks.py \
 		tests/test_notebooks.py -k "not notebooks or pytorch"
 
 aarch64: ## check that an emulated AArch64 gives the same bits

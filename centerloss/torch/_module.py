@@ -414,7 +414,7 @@ def _in_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
     if sample_weight is not None and sample_weight.requires_grad:
         return not torch.is_grad_enabled()
     if torch.compiler.is_compiling():
-        return True
+        return True  # pragma: no cover: PyTorch reads it, and runs what it made of it
     if transforming():
         return False
     return forward_ad.unpack_dual(embeddings).tangent is None
