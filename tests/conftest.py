@@ -40,6 +40,7 @@ ONE_THREAD = {
     "test_proportion.py": "starts processes, to measure their memory",
     "test_thread_failures.py": "threads cannot be had by any thread",
     "test_threads.py": "sets the number of threads of the process",
+    "test_examples": "doctest replaces sys.stdout",
     "test_examples_in_c_docstrings": "doctest replaces sys.stdout",
     "small": "its arrays are one for all threads, and centers move in place",
     "tmp_path": "files of one name",
