@@ -16,6 +16,7 @@ import pytest
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 MEGABYTES = {"02_softmax_and_center_loss": 4}
+NEEDS_POSIX = {"03_many_classes"}  # for files with holes
 
 # A path of somebody's machine, an address in memory, a color of a terminal.
 TRACES = re.compile(r"(?<![\w./:])(/[\w.-]+){2,}|\b[A-Z]:\\\w|\b0x[\da-f]{9,}|\x1b")
@@ -81,12 +82,15 @@ def test_notebook_runs_and_shows_what_is_committed(execute, name):
     for module in committed["metadata"].get("requires", []):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"needs {module}")
+    if os.name != "posix" and name in NEEDS_POSIX:
+        pytest.skip("needs files with holes")
     done, path = execute(name)
     assert done.returncode == 0, done.stderr
     executed = load(path)
     check_outputs(executed)
-    shown = [kinds(cell) for cell in code_cells(committed)]
-    assert [kinds(cell) for cell in code_cells(executed)] == shown
+    if sys.platform == "linux":  # others cannot measure all of it
+        shown = [kinds(cell) for cell in code_cells(committed)]
+        assert [kinds(cell) for cell in code_cells(executed)] == shown
 
 
 @pytest.mark.parametrize("name", NAMES)
