@@ -20,6 +20,8 @@ UNIX_FLAGS = [
     *("-Wall", "-Wextra"),
 ]
 MSVC_FLAGS = ["/std:c11", "/O2", "/fp:precise"]
+if not LIMITED_API:
+    MSVC_FLAGS.append("/experimental:c11atomics")
 
 
 def werror_flags() -> list[str]:

@@ -12,9 +12,17 @@
 #include "docstrings.h"
 #include "threads.h"
 
+/* Set by one thread and read by others: what the GIL orders, where there is one. */
+#ifdef Py_GIL_DISABLED
+#include <stdatomic.h>
+typedef atomic_int shared_int;
+#else
+typedef int shared_int;
+#endif
+
 typedef struct {
     PyObject *names[ARGUMENTS];
-    int threads; /* the most that a call may use */
+    shared_int threads; /* the most that a call may use */
 } module_state;
 
 static module_state *

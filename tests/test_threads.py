@@ -1,8 +1,10 @@
 """How many threads: the setting, its default, and what it must not change."""
 
+import itertools
 import os
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -89,6 +91,35 @@ def test_setting():
             assert centerloss.set_num_threads(n) is None
             assert centerloss.get_num_threads() == n
     finally:
+        centerloss.set_num_threads(before)
+
+
+def test_setting_during_calls():
+    """Each call goes on with the number that it began with."""
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(4096, 256)).astype(np.float32)
+    labels = rng.integers(0, 500, len(features))
+    centers = rng.normal(size=(500, 256)).astype(np.float32)
+    loss, gradient = centerloss.value_and_grad(features, labels, centers)
+    before, calls_are_done = centerloss.get_num_threads(), threading.Event()
+
+    def set_over_and_over():
+        for n in itertools.cycle((1, 2, 3)):
+            centerloss.set_num_threads(n)
+            if calls_are_done.is_set():
+                return
+
+    setter = threading.Thread(target=set_over_and_over)
+    setter.start()
+    try:
+        for _ in range(20):
+            again = centerloss.value_and_grad(features, labels, centers)
+            assert again[0] == loss
+            assert again[1].tobytes() == gradient.tobytes()
+            assert centerloss.get_num_threads() in (before, 1, 2, 3)
+    finally:
+        calls_are_done.set()
+        setter.join()
         centerloss.set_num_threads(before)
 
 
