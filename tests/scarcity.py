@@ -4,6 +4,7 @@ The product knows nothing of it: these are its own sources, compiled with malloc
 and pthread_create replaced by those of c/scarce_memory.c and c/scarce_threads.c.
 """
 
+import atexit
 import contextlib
 import ctypes
 import functools
@@ -42,8 +43,8 @@ def compile_c(sources, output, *flags):
 @functools.cache
 def scarce_core():
     """The extension module, and its library for ctypes."""
-    # Loaded until the interpreter ends, and named as long as that.
     folder = tempfile.TemporaryDirectory()
+    atexit.register(folder.cleanup)  # the module stays loaded until then
     path = Path(folder.name) / "_core.so"
     includes = (np.get_include(), sysconfig.get_path("include"))
     flags = ["-shared", "-fPIC", *(f"-I{include}" for include in includes)]
@@ -60,7 +61,7 @@ def scarce_core():
     with mock.patch.dict(os.environ):
         os.environ.pop("CENTERLOSS_ISA", None)  # it has the plain loops alone
         loader.exec_module(module)
-    return module, Library(path, folder)
+    return module, Library(path)
 
 
 NUMPY_VERSIONS = ("NO_DEPRECATED_API", "TARGET_VERSION")
@@ -69,8 +70,7 @@ NUMPY_VERSIONS = ("NO_DEPRECATED_API", "TARGET_VERSION")
 class Library:
     """What is scarce in the module of that file."""
 
-    def __init__(self, path, folder):
-        self.folder = folder
+    def __init__(self, path):
         self.c = ctypes.PyDLL(str(path))
         self.c.scarce_arrays.restype = ctypes.py_object
         self.c.plentiful_arrays.restype = ctypes.py_object
