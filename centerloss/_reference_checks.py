@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 REDUCTIONS = ("none", "sum", "mean")
+# Where the strides of many axes do not nest, to tell may take hours.
+_MOST_OVERLAP_STEPS = 100_000
 
 
 @dataclass(frozen=True)
@@ -274,7 +276,16 @@ def _check_overlap(
     name: str, written: NDArray[Any], others: dict[str, NDArray[Any] | None]
 ) -> None:
     for other, array in others.items():
-        if array is not None and np.shares_memory(written, array):
+        if array is None:
+            continue
+        try:
+            overlaps = np.shares_memory(written, array, _MOST_OVERLAP_STEPS)
+        except np.exceptions.TooHardError:
+            raise ValueError(
+                f"whether {name} overlaps {other} in memory is too hard to tell: "
+                f"pass {other}.copy()"
+            ) from None
+        if overlaps:
             raise ValueError(f"{name} overlaps {other} in memory")
 
 

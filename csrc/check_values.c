@@ -214,32 +214,66 @@ extent(PyArrayObject *array, uintptr_t *low, uintptr_t *high)
     *high += (uintptr_t)PyArray_ITEMSIZE(array);
 }
 
-/* 1 if the two share a byte, 0 if not, -1 with an exception. NumPy decides,
- * where the spans do not already. */
-static int
-shares_memory(PyArrayObject *a, PyArrayObject *b)
+typedef enum {
+    APART,
+    OVERLAPPING,
+    TOO_HARD_TO_TELL,
+    FAILED, /* with an exception */
+} overlap;
+
+/* How many steps NumPy may take to tell, some ten milliseconds. It mostly takes a
+ * few; where the strides of many axes do not nest it may go on for hours. */
+enum {
+    MOST_OVERLAP_STEPS = 100000
+};
+
+/* An attribute of a module, a new reference. */
+static PyObject *
+import_from(const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_ImportModule(module_name);
+    PyObject *attribute = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
+    Py_XDECREF(module);
+    return attribute;
+}
+
+static overlap
+ask_numpy(PyArrayObject *a, PyArrayObject *b)
+{
+    PyObject *shares_memory = import_from("numpy", "shares_memory");
+    PyObject *too_hard = import_from("numpy.exceptions", "TooHardError");
+    overlap answer = FAILED;
+    if (shares_memory != NULL && too_hard != NULL) {
+        PyObject *shared =
+            PyObject_CallFunction(shares_memory, "OOi", a, b, MOST_OVERLAP_STEPS);
+        if (shared != NULL) {
+            answer = PyObject_IsTrue(shared) ? OVERLAPPING : APART;
+            Py_DECREF(shared);
+        }
+        else if (PyErr_ExceptionMatches(too_hard)) {
+            PyErr_Clear();
+            answer = TOO_HARD_TO_TELL;
+        }
+        else if (PyErr_Occurred() == PyExc_RuntimeError) {
+            PyErr_NoMemory(); /* which NumPy says in this way */
+        }
+    }
+    Py_XDECREF(shares_memory);
+    Py_XDECREF(too_hard);
+    return answer;
+}
+
+/* Do the two share a byte? NumPy decides, where the spans do not already. */
+static overlap
+overlap_of(PyArrayObject *a, PyArrayObject *b)
 {
     uintptr_t a_low, a_high, b_low, b_high;
     if (PyArray_SIZE(a) == 0 || PyArray_SIZE(b) == 0) {
-        return 0;
+        return APART;
     }
     extent(a, &a_low, &a_high);
     extent(b, &b_low, &b_high);
-    if (a_high <= b_low || b_high <= a_low) {
-        return 0;
-    }
-    PyObject *numpy = PyImport_ImportModule("numpy");
-    if (numpy == NULL) {
-        return -1;
-    }
-    PyObject *answer = PyObject_CallMethod(numpy, "shares_memory", "OO", a, b);
-    Py_DECREF(numpy);
-    if (answer == NULL && PyErr_ExceptionMatches(PyExc_RuntimeError)) {
-        PyErr_NoMemory(); /* which NumPy says in this way */
-    }
-    const int shared = answer != NULL ? PyObject_IsTrue(answer) : -1;
-    Py_XDECREF(answer);
-    return shared;
+    return a_high <= b_low || b_high <= a_low ? APART : ask_numpy(a, b);
 }
 
 static bool
@@ -249,12 +283,18 @@ check_apart(PyArrayObject *written, const char *written_name, PyArrayObject *oth
     if (written == NULL || other == NULL) {
         return true;
     }
-    const int shared = shares_memory(written, other);
-    if (shared == 1) {
+    const overlap found = overlap_of(written, other);
+    if (found == OVERLAPPING) {
         PyErr_Format(PyExc_ValueError, "%s overlaps %s in memory", written_name,
                      other_name);
     }
-    return shared == 0;
+    else if (found == TOO_HARD_TO_TELL) {
+        PyErr_Format(PyExc_ValueError,
+                     "whether %s overlaps %s in memory is too hard to tell: pass "
+                     "%s.copy()",
+                     written_name, other_name, other_name);
+    }
+    return found == APART;
 }
 
 static bool

@@ -132,8 +132,32 @@ def test_overlap_is_exact(cl):
     assert not out.any()
 
 
+def test_overlap_that_is_too_hard_to_tell(cl):
+    """Strides that do not nest make a puzzle of it that may take hours."""
+    axes, width = 12, 2**12
+    row = 16 * width
+    rng = np.random.default_rng(1)
+    strides = row * rng.integers(100, size=axes) + 4 * rng.integers(
+        1, width // axes, size=axes
+    )
+    memory = np.zeros((strides.sum() + 300 * row) // 4 + 2 * width, np.float32)
+    as_strided = np.lib.stride_tricks.as_strided
+    c = as_strided(memory, (300, width), (row, 4))
+    x = as_strided(memory[width:], (1, *[2] * axes), (0, *strides))
+    match = r"^whether centers overlaps features .*: pass features\.copy\(\)$"
+    with pytest.raises(ValueError, match=match):
+        cl.update_centers(x, [0], c)
+    assert not memory.any()
+    assert cl.update_centers(x.copy(), [0], c) == 1
+
+
 @pytest.mark.parametrize(
-    ("error", "expected"), [(RuntimeError, MemoryError), (LookupError, LookupError)]
+    ("error", "expected"),
+    [
+        (RuntimeError, MemoryError),
+        (RecursionError, RecursionError),
+        (LookupError, LookupError),
+    ],
 )
 def test_errors_of_numpy_over_an_overlap(monkeypatch, error, expected):
     """It says RuntimeError where memory runs out."""
