@@ -342,7 +342,8 @@ class CenterLoss:
         """Save centers and settings to a file in NumPy's .npz format.
 
         The file appears complete or not at all: it is written beside its place and
-        then renamed, so that a crash leaves the older file as it was.
+        then renamed, so that a crash leaves the older file as it was. A process that is
+        killed meanwhile may leave ``.centerloss-*.tmp`` behind, which nobody reads.
 
         Parameters
         ----------

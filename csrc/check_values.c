@@ -227,39 +227,35 @@ enum {
     MOST_OVERLAP_STEPS = 100000
 };
 
-/* An attribute of a module, a new reference. */
-static PyObject *
-import_from(const char *module_name, const char *name)
-{
-    PyObject *module = PyImport_ImportModule(module_name);
-    PyObject *attribute = module != NULL ? PyObject_GetAttrString(module, name) : NULL;
-    Py_XDECREF(module);
-    return attribute;
-}
-
 static overlap
 ask_numpy(PyArrayObject *a, PyArrayObject *b)
 {
-    PyObject *shares_memory = import_from("numpy", "shares_memory");
-    PyObject *too_hard = import_from("numpy.exceptions", "TooHardError");
     overlap answer = FAILED;
-    if (shares_memory != NULL && too_hard != NULL) {
-        PyObject *shared =
-            PyObject_CallFunction(shares_memory, "OOi", a, b, MOST_OVERLAP_STEPS);
-        if (shared != NULL) {
-            answer = PyObject_IsTrue(shared) ? OVERLAPPING : APART;
-            Py_DECREF(shared);
-        }
-        else if (PyErr_ExceptionMatches(too_hard)) {
-            PyErr_Clear();
-            answer = TOO_HARD_TO_TELL;
-        }
-        else if (PyErr_Occurred() == PyExc_RuntimeError) {
-            PyErr_NoMemory(); /* which NumPy says in this way */
-        }
+    PyObject *too_hard = NULL, *shared = NULL;
+    PyObject *numpy = PyImport_ImportModule("numpy");
+    PyObject *exceptions =
+        numpy != NULL ? PyObject_GetAttrString(numpy, "exceptions") : NULL;
+    if (exceptions != NULL) {
+        too_hard = PyObject_GetAttrString(exceptions, "TooHardError");
     }
-    Py_XDECREF(shares_memory);
+    if (too_hard != NULL) {
+        shared = PyObject_CallMethod(numpy, "shares_memory", "OOi", a, b,
+                                     MOST_OVERLAP_STEPS);
+    }
+    if (shared != NULL) {
+        answer = PyObject_IsTrue(shared) ? OVERLAPPING : APART;
+    }
+    else if (too_hard != NULL && PyErr_ExceptionMatches(too_hard)) {
+        PyErr_Clear();
+        answer = TOO_HARD_TO_TELL;
+    }
+    else if (PyErr_Occurred() == PyExc_RuntimeError) {
+        PyErr_NoMemory(); /* which NumPy says in this way */
+    }
+    Py_XDECREF(numpy);
+    Py_XDECREF(exceptions);
     Py_XDECREF(too_hard);
+    Py_XDECREF(shared);
     return answer;
 }
 
