@@ -14,6 +14,7 @@ from ._settings import SETTINGS, check_settings, size
 
 _FILE_FORMAT = 1
 _MOST_COMPRESSED = 1032  # bytes into one, by zip's usual method
+_LONGEST_HEADER = 1000  # several times what `save` writes; a longer one may be a trap
 
 
 class CenterLoss:
@@ -283,7 +284,8 @@ class CenterLoss:
         classes, sums, counts = class_sums(
             features, labels, origin, ignore_index=self.ignore_index
         )
-        centers[classes] = sums / counts[:, np.newaxis]
+        means = (sums / counts[:, np.newaxis]).astype(centers.dtype)
+        centers[classes] = means
         return len(classes)
 
     def state_dict(self) -> dict[str, Any]:
@@ -474,7 +476,9 @@ def _check_sizes(archive: np.lib.npyio.NpzFile, most: int) -> None:
     for name in archive.files:
         with archive.zip.open(f"{name}.npy") as member:
             np.lib.format.read_magic(member)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(member)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(
+                member, max_header_size=_LONGEST_HEADER
+            )
         if math.prod(shape) * dtype.itemsize > most:
             raise ValueError(f"{name} has shape {shape}, more than the file holds")
 

@@ -329,13 +329,25 @@ check_out_type(cl_call *call)
     return false;
 }
 
+/* Take an array anew that was one from the start. */
+static bool
+retake(PyArrayObject **array, PyObject *given)
+{
+    return given == NULL || !PyArray_Check(given) ||
+           cl_replace(array, (PyObject *)plain_array(given));
+}
+
 /* Reading an argument may run code of its own, __array__, __float__ or __index__,
- * which can give an array that was checked before another dtype. After this no more
- * of it runs. */
+ * which can give an array that was checked before another dtype, shape or memory.
+ * After this no more of it runs. */
 static bool
 check_still(cl_call *call)
 {
-    return check_centers_dtype(call) && find_types(call) && check_labels_dtype(call) &&
+    return retake(&call->centers, call->given[CENTERS]) &&
+           retake(&call->features, call->given[FEATURES]) &&
+           retake(&call->labels, call->given[LABELS]) &&
+           retake(&call->weights, call->given[SAMPLE_WEIGHT]) &&
+           check_centers_dtype(call) && find_types(call) && check_labels_dtype(call) &&
            (call->weights == NULL || check_weights_dtype(call));
 }
 

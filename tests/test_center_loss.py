@@ -350,6 +350,14 @@ def test_init_centers_from_no_features():
     assert not np.any(loss_fn.centers)
 
 
+def test_init_centers_changes_nothing_when_numpy_is_told_to_raise():
+    loss_fn = CenterLoss(2, 2, init=np.full((2, 2), 7, np.float32))
+    tiny = np.array([[1e-45, 1e-45], [0, 0]], np.float32)
+    with np.errstate(all="raise"), pytest.raises(FloatingPointError):
+        loss_fn.init_centers(tiny, [0, 0])
+    assert (loss_fn.centers == 7).all()
+
+
 def test_init_centers_with_a_bad_label_changes_nothing():
     x, y, c = batch((6, 3), 4)
     y[-1] = -1

@@ -1,14 +1,19 @@
 """Promise 6: no hidden threads, copies, state or locks; nothing leaked."""
 
+import ctypes
 import os
 import sys
+import sysconfig
 import threading
 import time
 
 import numpy as np
 import pytest
+from batches import CALLS
 
 import centerloss
+
+unix = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
 @pytest.fixture
@@ -27,26 +32,47 @@ def large_batch():
     return features, labels, rng.normal(size=(500, 256)).astype(np.float32)
 
 
-def longest_pause_during(call):
-    """Run `call` on a thread; how long this one stood still meanwhile, as a share."""
-    thread = threading.Thread(target=call)
-    started = last = time.perf_counter()
-    pause = 0.0
-    thread.start()
-    while thread.is_alive():
-        now = time.perf_counter()
-        pause, last = max(pause, now - last), now
-    return pause / (time.perf_counter() - started)
+def turns_during(call):
+    """Run `call` on a thread; how many turns this one had meanwhile.
+
+    No thread takes the lock from another, so each turn means that it was given up.
+    """
+    turns, had = 0, []
+
+    def work():
+        before = turns
+        call()
+        had.append(turns - before)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1000)
+    try:
+        thread = threading.Thread(target=work)
+        thread.start()
+        while not had:
+            turns += 1
+            time.sleep(0)
+        thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    return had[0]
 
 
-def test_other_python_threads_run_meanwhile():
-    features, labels, centers = large_batch()
-    # Ten steps are ten chances to be scheduled; with the lock held there is none.
-    shares = [
-        longest_pause_during(lambda: centerloss.step(features, labels, centers))
-        for _ in range(10)
-    ]
-    assert min(shares) < 0.5
+@pytest.mark.parametrize("name", CALLS)
+def test_other_python_threads_run_meanwhile(name):
+    batch, function = large_batch(), getattr(centerloss, name)
+    # Ten calls are ten chances to be scheduled; with the lock held there is none.
+    assert any(turns_during(lambda: function(*batch)) for _ in range(10))
+
+
+@pytest.mark.skipif(
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="there is no lock"
+)
+@unix
+def test_a_call_that_keeps_the_lock_is_noticed():
+    """That of ctypes' PyDLL, for 20 ms."""
+    usleep = ctypes.PyDLL(None).usleep
+    assert not any(turns_during(lambda: usleep(20_000)) for _ in range(10))
 
 
 def number_of_threads():
@@ -66,6 +92,7 @@ def test_no_thread_outlives_its_call():
     assert number_of_threads() <= before
 
 
+@unix
 @pytest.mark.usefixtures("two_threads")
 def test_a_forked_child_computes_the_same():
     batch = large_batch()

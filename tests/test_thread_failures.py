@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from batches import CALLS, bits
+from batches import CALLS, batch, bits
 from scarcity import scarce_core
 
 import centerloss
@@ -49,6 +49,15 @@ def test_same_bits(scarce, name, denied):
         with library.threads(bit_mask):
             assert results(core, name) == expected, which
             assert library.threads_asked() == PER_CALL
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_small_calls_ask_for_no_thread(scarce, name):
+    core, library = scarce
+    features, labels, centers = batch((1000, 8), 10)
+    with library.threads(0):
+        getattr(core, name)(features, labels, centers)
+        assert library.threads_asked() == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")

@@ -127,9 +127,11 @@ check_results(const test_case *t, const results *r);
 
 /* --------------------------------------------------------------- plain loops */
 
-/* A sum, and that of the finite magnitudes, which rounding errors are measured by. */
+/* A sum, wide enough that its own rounding is none of many rows, and that of the finite
+ * magnitudes, which rounding errors are measured by. */
 typedef struct {
-    double sum, size;
+    long double sum;
+    double size;
 } total;
 
 void

@@ -83,6 +83,22 @@ def a_subclass_frees_the_centers():
     assert c.shape == (1000, 64)
 
 
+def a_conversion_frees_the_centers_of_a_subclass():
+    """C went on with a view of them, of the memory and the shape from before."""
+    x, y, memory = batch(4000, 1000)
+
+    class Subclass(np.ndarray):
+        pass
+
+    c = Subclass(memory.shape)
+    del memory
+    error = error_of(
+        centerloss.update_centers,
+        *(x, Meddler(lambda: c.resize((1, 1000), refcheck=False), y), c),
+    )
+    assert error == (IndexError, "labels[1] is 1, but there are 1 classes")
+
+
 def a_subclass_denies_its_overlap():
     """np.shares_memory asks __array_function__."""
     x, y, c = batch()

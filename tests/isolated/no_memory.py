@@ -87,7 +87,8 @@ def report(name, call, state, ends=None):
         total = fail_each(call, state, ends)
     kept = blocks() - before
     # CPython 3.11 itself loses a block where Python code like that of the class fails.
-    assert kept < SWEEPS or name.startswith("CenterLoss"), f"{name}: {kept} blocks kept"
+    lossy = sys.version_info < (3, 12) and name.startswith("CenterLoss")
+    assert kept < SWEEPS or lossy, f"{name}: {kept} blocks kept"
     print(name, total)
 
 
@@ -101,6 +102,7 @@ def functions():
             lambda call=call: snapshot(call),
             IndexError if kind.__name__ == "bad_label" else None,
         )
+    yield "get_include", centerloss.get_include, tuple, None
     threads = centerloss.get_num_threads
     yield "get_num_threads", threads, threads, None
     yield (
@@ -135,6 +137,7 @@ def methods():
         "step": lambda: ours.step(features, labels),
         "state_dict": ours.state_dict,
         "load_state_dict": load_the_other_state,
+        "__repr__": ours.__repr__,
     }
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
         # Where a list gets no memory, that CPython crashes: python/cpython#152125.
