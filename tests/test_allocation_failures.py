@@ -4,7 +4,9 @@ Every call is repeated with its first, second, third ... allocation failing, alo
 with all after it, until it has what it asks for.
 """
 
+import copy
 import importlib.util
+import pickle
 import subprocess
 import sys
 from itertools import count
@@ -88,12 +90,17 @@ def test_memory_of_arrays_in_the_class(scarce, onwards):
 
     for run in (
         lambda: CenterLoss(40, 3, rng=0),
+        lambda: copy.deepcopy(loss_fn),
+        lambda: pickle.loads(pickle.dumps(loss_fn)),
+        lambda: loss_fn.value_and_grad(features, labels),
         lambda: loss_fn.step(features, labels),
         lambda: loss_fn.init_centers(features, labels),
         lambda: loss_fn.state_dict(),
         lambda: loss_fn.load_state_dict(state),
     ):
+        held = library.held.value
         assert fail_each(library, run, now, onwards)[0] >= 1
+        assert library.held.value == held
     assert now() == (repr(other), other.centers.tobytes())
 
 

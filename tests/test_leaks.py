@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).with_name("isolated") / "leaks.py"
     not hasattr(sys, "getallocatedblocks"), reason="CPython alone counts its blocks"
 )
 def test_nothing_stays_behind():
-    command = [sys.executable, str(SCRIPT), "--calls", "2000"]
+    command = [sys.executable, str(SCRIPT), "--calls", "1000"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(IDS) < {line.split(":")[0] for line in done.stdout.splitlines()}

@@ -75,6 +75,8 @@ class ArrayMaker:
                     strides = [n * math.prod(shape[:i]) for i in range(len(shape))]
             elif self.spoils(0.04):
                 strides[0] = self.random.choice((0, dtype.itemsize))
+            if shape[0] == 1 and self.chance(0.1):  # never taken, however far it goes
+                strides[0] = self.random.choice((-(2**62), 2**62))
         if (not in_place and self.chance(0.05)) or self.spoils(0.03):
             offset += 1
         array = self.strided(shape, dtype, strides, offset)

@@ -6,6 +6,7 @@
 import argparse
 import os
 import random
+import re
 import signal
 import tempfile
 import time
@@ -73,8 +74,13 @@ def main():
             assert number in (reported, reported + 1), (number, reported)
             assert np.all(loaded.centers == number), "half of a state"
             newer += number > reported
-        left = sum(name != "state" for name in os.listdir(folder))
-    print(f"{times} killed, {number} saves, {newer} not reported, {left} left over")
+        os.unlink(path)
+        left = os.listdir(folder)
+        assert len(left) <= times, left
+        assert all(re.fullmatch(r"\.centerloss-\w+\.tmp", name) for name in left)
+    print(
+        f"{times} killed, {number} saves, {newer} not reported, {len(left)} left over"
+    )
 
 
 if __name__ == "__main__":

@@ -6,8 +6,9 @@ them may leave no block of memory, no reference and no page more than the first.
 
 import argparse
 import contextlib
-import gc
+import copy
 import os
+import pickle
 import sys
 import tempfile
 from itertools import cycle, islice
@@ -16,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np
+from blocks import blocks
 from every_call import CASES, IDS
 from wrong_calls import CALLS, faulty_calls
 
@@ -25,14 +27,8 @@ from centerloss import CenterLoss
 STATM = "/proc/self/statm"
 # What the system and Python may take anew for themselves, whatever is called.
 SPARE_BLOCKS, SPARE_BYTES = 8, 512 * 1024
-SLOW = ("save", "load")  # a hundredth of the calls
-
-
-def blocks():
-    """Count the blocks of memory that are in use, but for Python's own caches."""
-    gc.collect()
-    getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
-    return sys.getallocatedblocks()
+# Shared by all, and counted though no block of memory is theirs alone.
+DTYPES = [np.dtype(name) for name in ("f2", "f4", "f8", "i8")]
 
 
 def resident():
@@ -62,6 +58,7 @@ def functions():
             [({"n": n}, (TypeError, ValueError))],
         )
     yield "get_num_threads", centerloss.get_num_threads, [({}, ())]
+    yield "get_include", centerloss.get_include, [({}, ())]
 
 
 def methods(path):
@@ -83,8 +80,17 @@ def methods(path):
         ],
         "save": [({"path": path}, ()), ({"path": "/"}, ValueError)],
         "load": [({"path": path}, ()), ({"path": path + " broken"}, ValueError)],
+        "copy": [({}, ())],
+        "pickle": [({}, ())],
+        "repr": [({}, ())],
     }
-    others = {"init": CenterLoss, "call": loss_fn}
+    others = {
+        "init": CenterLoss,
+        "call": loss_fn,
+        "copy": lambda: copy.deepcopy(copy.copy(loss_fn)),
+        "pickle": lambda: pickle.loads(pickle.dumps(loss_fn)),
+        "repr": loss_fn.__repr__,
+    }
     for name, arguments in calls.items():
         function = others.get(name) or getattr(loss_fn, name)
         yield f"CenterLoss.{name}", function, arguments
@@ -98,13 +104,13 @@ def measured(name, function, arguments, calls):
             quietly(function, call, error)
 
     values = [value for call, _ in arguments for value in call.values()]
-    arrays = [value for value in values if isinstance(value, np.ndarray)]
+    counted = [value for value in values if isinstance(value, np.ndarray)] + DTYPES
     run(max(calls // 2, len(arguments)))
-    references = [sys.getrefcount(array) for array in arrays]
+    references = [sys.getrefcount(value) for value in counted]
     before, pages = blocks(), resident()
     run(calls - calls // 2)
     kept, more = blocks() - before, resident() - pages
-    same = references == [sys.getrefcount(array) for array in arrays]
+    same = references == [sys.getrefcount(value) for value in counted]
     print(f"{name}: {calls} calls, {kept} blocks, {more} bytes", flush=True)
     assert kept <= SPARE_BLOCKS, f"{name} keeps {kept} blocks"
     assert more <= SPARE_BYTES, f"{name} keeps {more} bytes"
@@ -116,10 +122,11 @@ def main():
     parser.add_argument("--calls", type=int, default=100_000)
     calls = parser.parse_args().calls
     start = resident()
-    with tempfile.TemporaryDirectory() as folder:
+    # Files in memory, where there is a place for them: a disk takes minutes to write.
+    place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(dir=place) as folder:
         for case in (*functions(), *methods(os.path.join(folder, "state"))):
-            slow = case[0].endswith(SLOW)
-            measured(*case, calls // 100 if slow else calls)
+            measured(*case, calls)
     print(f"resident: {start} bytes before, {resident()} after")
 
 
