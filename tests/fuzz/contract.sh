@@ -23,5 +23,6 @@ for file in $(grep -L Py csrc/*.c); do # the files that know no Python
 done
 clang $flags -fsanitize=fuzzer,$sanitizers tests/fuzz/contract*.c $objects \
     -lm -o "$build/contract"
-"$build/contract" -len_control=0 -max_total_time="$1" -max_len=160 -timeout=60 -report_slow_units=60 \
+"$build/contract" -len_control=0 -max_total_time="$1" -max_len=160 -timeout=60 \
+    -report_slow_units=60 \
     -artifact_prefix=tests/fuzz/corpus/ "$build/inputs" tests/fuzz/corpus
