@@ -306,7 +306,8 @@ def test_the_file_is_on_the_disk_before_it_gets_its_name(path, monkeypatch):
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "replace", watched_replace)
     CenterLoss(3, 2).save(path)
-    assert events == ["file", "rename", "folder"]
+    # Windows opens no folder, and keeps the names in it without being asked.
+    assert events == ["file", "rename", "folder"][: 2 if os.name == "nt" else 3]
 
 
 def test_the_file_has_the_permissions_of_any_new_file(tmp_path, path):
@@ -316,6 +317,7 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path, path):
     assert path.stat().st_mode == plain.stat().st_mode
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a link takes a privilege there")
 def test_a_symbolic_link_stays(tmp_path, path):
     link = tmp_path / "latest"
     link.symlink_to(path)
@@ -324,10 +326,14 @@ def test_a_symbolic_link_stays(tmp_path, path):
     assert zipfile.is_zipfile(path)
 
 
-def test_a_folder_or_device_is_not_replaced(tmp_path):
+def test_a_folder_is_not_replaced(tmp_path):
     folder = re.escape(str(tmp_path))
     with pytest.raises(ValueError, match=f"^{folder} is not a regular file$"):
         CenterLoss(3, 2).save(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a device is a name in any folder there")
+def test_a_device_is_not_replaced():
     with pytest.raises(ValueError, match="is not a regular file$"):
         CenterLoss(3, 2).save(os.devnull)
 
