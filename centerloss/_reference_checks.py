@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 REDUCTIONS = ("none", "sum", "mean")
-# Where the strides of many axes do not nest, to tell may take hours.
-_MOST_OVERLAP_STEPS = 100_000
+# Where the strides of many axes do not nest, to tell may take hours. Any, as NumPy's
+# types know of no number but -1 and 0.
+_MOST_OVERLAP_STEPS: Any = 100_000
 
 
 @dataclass(frozen=True)
