@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._core import class_sums, loss, step, update_centers, value_and_grad
-from ._settings import SETTINGS, check_settings, size
+from ._settings import SETTINGS, check_settings, plain_settings, size
 
 _FILE_FORMAT = 1
 _MOST_COMPRESSED = 1032  # bytes into one, by zip's usual method
@@ -20,8 +20,9 @@ _LONGEST_HEADER = 1000  # several times what `save` writes; a longer one may be 
 class CenterLoss:
     """Center loss together with the centers that it pulls features to.
 
-    The object holds one array, ``centers``, and the settings below; every method is
-    one call of the function of the same purpose, with both filled in.
+    The object holds one array, ``centers``, and the settings below. Calling it,
+    `value_and_grad`, `update` and `step` are each one call of the function of the same
+    purpose, with both filled in, and raise what that raises.
 
     Parameters
     ----------
@@ -116,7 +117,7 @@ class CenterLoss:
         self.reduction = reduction
         self.normalize = normalize
         self.ignore_index = ignore_index
-        check_settings(self.centers, {name: getattr(self, name) for name in SETTINGS})
+        check_settings(self.centers, self._settings())
 
     @property
     def num_classes(self) -> int:
@@ -296,8 +297,13 @@ class CenterLoss:
         dict
             Keys "centers", "alpha", "loss_weight", "reduction", "normalize" and
             "ignore_index".
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting is none that a call takes.
         """
-        return {"centers": self.centers.copy(), **self._settings()}
+        return {"centers": self.centers.copy(), **plain_settings(self._settings())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over centers and settings, all of them or, on an error, none.
@@ -329,7 +335,7 @@ class CenterLoss:
             raise ValueError(f"centers has dtype {centers.dtype}, expected {own.dtype}")
         settings = {name: state[name] for name in SETTINGS}
         check_settings(own, settings)
-        values = tuple(settings.values())
+        values = tuple(plain_settings(settings).values())
         own[...] = centers
         # Nothing here can fail or be interrupted: no call, no loop, no new object.
         (
@@ -351,10 +357,20 @@ class CenterLoss:
         ----------
         path : str or path-like
             The file to write, taken as it is: no suffix is added.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a setting is none that a call takes; the older file stays.
+        ValueError
+            If there is something at ``path`` that is not a regular file.
+        OSError
+            If the file cannot be written; the older file stays.
         """
         # An array of None would be pickled; no value says the same.
         settings: dict[str, Any] = {
-            k: [] if v is None else v for k, v in self._settings().items()
+            name: [] if value is None else value
+            for name, value in plain_settings(self._settings()).items()
         }
         with _replacing(path) as file:
             _write_npz(file, format=_FILE_FORMAT, centers=self.centers, **settings)
@@ -375,8 +391,8 @@ class CenterLoss:
 
         Raises
         ------
-        FileNotFoundError
-            If there is no such file.
+        OSError
+            If there is no such file, or it cannot be read.
         ValueError
             If the file is damaged, or not one that `save` writes.
         """
@@ -392,20 +408,16 @@ class CenterLoss:
 
     def __repr__(self) -> str:
         settings = {**self._settings(), "dtype": self.centers.dtype.name}
-        named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        named = ", ".join(  # NumPy's numbers as plain ones
+            f"{name}={repr(value) if isinstance(value, str) else value}"
+            for name, value in settings.items()
+        )
         kind = type(self).__name__
         return f"{kind}({self.num_classes}, {self.feat_dim}, {named})"
 
     def _settings(self) -> dict[str, Any]:
-        """Return the settings as plain Python values."""
-        ignore_index = self.ignore_index
-        return {
-            "alpha": float(self.alpha),
-            "loss_weight": float(self.loss_weight),
-            "reduction": str(self.reduction),
-            "normalize": bool(self.normalize),
-            "ignore_index": None if ignore_index is None else int(ignore_index),
-        }
+        """Return the settings as they are, checked or not."""
+        return {name: getattr(self, name) for name in SETTINGS}
 
 
 def _initial_centers(

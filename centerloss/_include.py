@@ -6,8 +6,11 @@ import os.path
 def get_include() -> str:
     """Return the folder of the C library: ``centerloss.h`` and the sources behind it.
 
-    All of its ``.c`` files are to be compiled with one's own program; they need C11,
-    threads and nothing else. ``centerloss.h`` says how to use them.
+    To be compiled with one's own program are ``plan.c``, ``jobs.c``, ``groups.c``,
+    ``threads.c``, ``dispatch.c`` and ``kernels_*.c``: as C11, with
+    ``-ffp-contract=off`` and threads; they need nothing else. The other ``.c`` files,
+    which lie there in a clone, are the Python module's. ``centerloss.h`` says how to
+    use the library.
 
     Returns
     -------

@@ -17,6 +17,20 @@ def check_settings(centers: NDArray[Any], settings: dict[str, Any]) -> None:
     step(features, np.empty(0, np.intp), centers, **settings)
 
 
+def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return them as plain Python values; raise what a step with them would raise."""
+    # The dtype is said: NumPy counts the default one once too often in every call.
+    check_settings(np.empty((0, 0), np.float64), settings)
+    ignore_index = settings["ignore_index"]
+    return {
+        "alpha": float(settings["alpha"]),
+        "loss_weight": float(settings["loss_weight"]),
+        "reduction": str(settings["reduction"]),
+        "normalize": bool(settings["normalize"]),
+        "ignore_index": None if ignore_index is None else int(ignore_index),
+    }
+
+
 def size(name: str, value: Any) -> int:
     """Return a size as an int; raise if it is none."""
     try:

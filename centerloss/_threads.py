@@ -16,15 +16,19 @@ def default_num_threads() -> int:
     """
     own = os.environ.get("CENTERLOSS_NUM_THREADS", "")
     if own:
-        if not own.isdecimal() or not 1 <= int(own) <= MOST:
+        number = _number(own)
+        if not 1 <= number <= MOST:
             msg = f"CENTERLOSS_NUM_THREADS is {own!r}, expected 1 to {MOST}"
             raise ImportError(msg)
-        return int(own)
+        return number
     # OpenMP takes a list, one number per nesting level; its errors are not ours.
-    shared = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
-    if shared.isdecimal() and int(shared) >= 1:
-        return min(int(shared), MOST)
-    return min(_processors(), MOST)
+    shared = _number(os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip())
+    return min(shared or _processors(), MOST)
+
+
+def _number(text: str) -> int:
+    """Return a decimal number; 0 if it is none, or longer than any of threads."""
+    return int(text) if text.isdecimal() and len(text) <= 9 else 0
 
 
 def _processors() -> int:

@@ -290,6 +290,35 @@ def test_a_failed_save_leaves_the_older_file(path, monkeypatch, failing):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("alpha", -1.0, ValueError),
+        ("alpha", "0.25", TypeError),
+        ("ignore_index", 2.7, TypeError),
+        ("normalize", "no", TypeError),
+    ],
+)
+def test_a_setting_that_no_call_takes_is_not_saved(path, name, value, error):
+    loss_fn = CenterLoss(3, 2)
+    loss_fn.save(path)
+    before = path.read_bytes()
+    setattr(loss_fn, name, value)
+    with pytest.raises(error, match=f"^{name} is "):
+        loss_fn.save(path)
+    with pytest.raises(error, match=f"^{name} is "):
+        loss_fn.state_dict()
+    assert f"{name}={value!r}" in repr(loss_fn)
+    assert path.read_bytes() == before
+
+
+def test_settings_loaded_are_plain_values():
+    loss_fn, alpha = CenterLoss(3, 2), np.array(0.25)
+    loss_fn.load_state_dict(loss_fn.state_dict() | {"alpha": alpha})
+    alpha[...] = 9
+    assert repr(loss_fn.alpha) == "0.25"
+
+
 def test_the_file_is_on_the_disk_before_it_gets_its_name(path, monkeypatch):
     events = []
     fsync, replace = os.fsync, os.replace

@@ -42,13 +42,17 @@ def test_variables(variables, threads):
     assert int(reported(**variables).stdout) == threads
 
 
-@pytest.mark.parametrize("variables", [{}, {"OMP_NUM_THREADS": "many"}])
-def test_processors_otherwise(variables):
-    threads = int(reported(**variables).stdout)
+@pytest.mark.parametrize(
+    "omp",
+    [{}, {"OMP_NUM_THREADS": "many"}, {"OMP_NUM_THREADS": "9" * 5000}],
+    ids=["none", "a word", "long"],
+)
+def test_processors_otherwise(omp):
+    threads = int(reported(**omp).stdout)
     assert 1 <= threads <= min(os.cpu_count(), 256)
 
 
-@pytest.mark.parametrize("value", ["0", "257", "two", "-1", "1.5"])
+@pytest.mark.parametrize("value", ["0", "257", "two", "-1", "1.5", "9" * 5000])
 def test_wrong_variable(value):
     done = reported(CENTERLOSS_NUM_THREADS=value)
     assert done.returncode == 1
