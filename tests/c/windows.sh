@@ -16,8 +16,15 @@ done
 
 kernels=$(grep -L Py ../../csrc/*.c) # the files that know no Python
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
 export WINEPREFIX="$scratch" WINEDEBUG=-all
+
+# Wine's server outlives what it served, and writes its registry when it ends.
+clean_up() {
+    wineserver --kill || true
+    wineserver --wait
+    rm -rf "$scratch"
+}
+trap clean_up EXIT
 
 build() {
     # shellcheck disable=SC2086 # the names are words
