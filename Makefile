@@ -3,7 +3,8 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-C_FILES := $(wildcard csrc/*.c csrc/*.h csrc/*.inc)
+C_FILES := $(wildcard csrc/*.c csrc/*.h)
+C_ELSEWHERE := $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/fuzz/*.h docs/*.c)
 
 # What is tried, unless a name is given as in `make PYTHON=python3.12 CC=clang test`.
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
@@ -99,7 +100,7 @@ bench: $(READY) ## time a step side by side with the alternatives, some five min
 lint: $(READY) ## check the style, and that the C compiles without a warning
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
-	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES)
+	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES) $(C_ELSEWHERE)
 	CENTERLOSS_WERROR=1 $(RUN) setup.py -q build_ext --force \
 		--build-lib build/lint --build-temp build/lint
 

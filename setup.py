@@ -60,7 +60,7 @@ setup(
         Extension(
             "centerloss._core",
             sources=sorted(glob("csrc/*.c")),
-            depends=["setup.py", *sorted(glob("csrc/*.h") + glob("csrc/*.inc"))],
+            depends=["setup.py", *sorted(glob("csrc/*.h"))],
             include_dirs=["csrc", np.get_include()],
             define_macros=macros,
             py_limited_api=LIMITED_API,

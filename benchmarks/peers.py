@@ -2,7 +2,7 @@
 
 Every peer does the same job: the mean loss, its gradient with respect to the
 features, and the move of the centers by Eq. 4. Each is written the way a good user
-of its library would, with buffers of the batch's size kept from step to step.
+of its library would, with differences and gradient kept from step to step.
 """
 
 from importlib.util import find_spec
@@ -10,6 +10,7 @@ from itertools import cycle
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 import centerloss
 
@@ -61,47 +62,47 @@ class Ours(Peer):
         centerloss.set_num_threads(threads)
 
 
-class AddAt(Peer):
-    """NumPy's unbuffered addition of every row to the center of its class."""
-
-    name = "NumPy add.at"
-
+class _NumPy(Peer):
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
         self.diff = np.empty_like(batch.features)
 
-    def step(self) -> float:
-        labels, diff, rows = next(self.labels), self.diff, len(self.features)
+    def _loss(self, labels: NDArray[np.int64]) -> float:
+        """Return the loss and fill `diff` and `gradient`."""
+        diff, rows = self.diff, len(self.features)
         # Of the modes, "clip" is the one that takes straight into `out`.
         np.take(self.centers, labels, axis=0, out=diff, mode="clip")
         np.subtract(self.features, diff, out=diff)
-        loss = float(np.vdot(diff, diff)) / (2 * rows)
         np.divide(diff, rows, out=self.gradient)
+        return float(np.vdot(diff, diff)) / (2 * rows)
+
+
+class AddAt(_NumPy):
+    """NumPy's unbuffered addition of every row to the center of its class."""
+
+    name = "NumPy add.at"
+
+    def step(self) -> float:
+        labels, diff = next(self.labels), self.diff
+        loss = self._loss(labels)
         rates = ALPHA / (1 + np.bincount(labels)[labels])
         diff *= rates.astype(np.float32)[:, None]
         np.add.at(self.centers, labels, diff)
         return loss
 
 
-class ReduceAt(Peer):
+class ReduceAt(_NumPy):
     """NumPy's sums over runs of sorted rows, for the classes in the batch alone."""
 
     name = "NumPy reduceat"
 
-    def __init__(self, batch: Batch) -> None:
-        super().__init__(batch)
-        self.diff = np.empty_like(batch.features)
-
     def step(self) -> float:
-        labels, diff, rows = next(self.labels), self.diff, len(self.features)
-        np.take(self.centers, labels, axis=0, out=diff, mode="clip")
-        np.subtract(self.features, diff, out=diff)
-        loss = float(np.vdot(diff, diff)) / (2 * rows)
-        np.divide(diff, rows, out=self.gradient)
+        labels, diff = next(self.labels), self.diff
+        loss = self._loss(labels)
         order = np.argsort(labels)
         ordered = labels[order]
         starts = np.flatnonzero(np.diff(ordered, prepend=-1))
-        counts = np.diff(starts, append=rows)
+        counts = np.diff(starts, append=len(labels))
         moves = np.add.reduceat(diff[order], starts, axis=0)
         moves *= (ALPHA / (1 + counts)).astype(np.float32)[:, None]
         self.centers[ordered[starts]] += moves

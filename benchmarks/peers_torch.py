@@ -12,6 +12,33 @@ from .peers import ALPHA, Peer
 from .workloads import Batch
 
 
+def dense_means(
+    centers: torch.Tensor, labels: torch.Tensor, diff: torch.Tensor
+) -> torch.Tensor:
+    """Return the differences summed over each class, by 1 + its rows, for all classes.
+
+    It is Eq. 4 but for its sign.
+    """
+    counts = centers.new_ones(len(centers))
+    counts.scatter_add_(0, labels, counts.new_ones(len(labels)))
+    delta = torch.zeros_like(centers)
+    delta.scatter_add_(0, labels[:, None].expand_as(diff), diff)
+    return delta.div_(counts[:, None])
+
+
+def move_sparse(
+    centers: torch.Tensor, labels: torch.Tensor, diff: torch.Tensor
+) -> None:
+    """Move the centers of the classes in the batch by ALPHA times Eq. 4."""
+    classes, places, counts = torch.unique(
+        labels, return_inverse=True, return_counts=True
+    )
+    moves = diff.new_zeros(len(classes), diff.shape[1])
+    moves.index_add_(0, places, diff)
+    moves.mul_((ALPHA / (1 + counts))[:, None])
+    centers.index_add_(0, classes, moves)
+
+
 class _Torch(Peer):
     threaded = True
 
@@ -43,12 +70,7 @@ class Dense(_Torch):
     def step(self) -> float:
         labels = next(self.labels)
         loss = self._loss(labels)
-        counts = self.centers.new_ones(len(self.centers))
-        counts.scatter_add_(0, labels, counts.new_ones(len(labels)))
-        delta = torch.zeros_like(self.centers)
-        delta.scatter_add_(0, labels[:, None].expand_as(self.diff), self.diff)
-        delta.div_(counts[:, None])
-        self.centers.add_(delta, alpha=ALPHA)
+        self.centers.add_(dense_means(self.centers, labels, self.diff), alpha=ALPHA)
         return loss
 
 
@@ -60,11 +82,5 @@ class Sparse(_Torch):
     def step(self) -> float:
         labels = next(self.labels)
         loss = self._loss(labels)
-        classes, places, counts = torch.unique(
-            labels, return_inverse=True, return_counts=True
-        )
-        moves = self.diff.new_zeros(len(classes), self.diff.shape[1])
-        moves.index_add_(0, places, self.diff)
-        moves.mul_((ALPHA / (1 + counts))[:, None])
-        self.centers.index_add_(0, classes, moves)
+        move_sparse(self.centers, labels, self.diff)
         return loss

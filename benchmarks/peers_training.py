@@ -14,6 +14,7 @@ import centerloss
 from centerloss.torch import CenterLoss
 
 from .peers import ALPHA
+from .peers_torch import dense_means, move_sparse
 from .workloads import Batch
 
 
@@ -134,11 +135,8 @@ class _DenseFunction(torch.autograd.Function):
     def backward(ctx: Any, grad: Any) -> Any:
         x, labels, centers = ctx.saved_tensors
         d = x - centers.index_select(0, labels)
-        counts = centers.new_ones(len(centers))
-        counts.scatter_add_(0, labels, counts.new_ones(len(labels)))
-        delta = torch.zeros_like(centers)
-        delta.scatter_add_(0, labels[:, None].expand_as(d), -d)
-        return grad * d / len(x), None, delta / counts[:, None] / len(x)
+        delta = dense_means(centers, labels, -d)
+        return grad * d / len(x), None, delta / len(x)
 
 
 class Dense(Training):
@@ -170,13 +168,7 @@ class Sparse(Training):
         loss = d.pow(2).sum() / (2 * len(labels))
         loss.backward()
         with torch.no_grad():
-            classes, places, counts = torch.unique(
-                labels, return_inverse=True, return_counts=True
-            )
-            moves = d.new_zeros(len(classes), d.shape[1])
-            moves.index_add_(0, places, d)
-            moves.mul_((ALPHA / (1 + counts))[:, None])
-            self.centers.index_add_(0, classes, moves)
+            move_sparse(self.centers, labels, d)
         return loss
 
 

@@ -46,7 +46,7 @@ class CenterLoss:
         this (K, D) array as the centers. It is not copied, so a `numpy.memmap` serves.
     dtype : {"float32", "float64"}, default "float32"
         Type of centers that are drawn or zero; an array keeps its own.
-    rng : None, int or numpy.random.Generator, optional
+    rng : int, sequence of int or numpy.random.Generator, optional
         Where ``init="normal"`` draws from, as taken by `numpy.random.default_rng`.
 
     Attributes
@@ -258,7 +258,9 @@ class CenterLoss:
     def init_centers(self, features: ArrayLike, labels: ArrayLike) -> int:
         """Make the class means of these features the centers of the classes present.
 
-        Where the centers were does not matter; those of absent classes stay.
+        Where the centers were does not matter; those of absent classes stay. A class
+        whose features add up to more than the centers' dtype holds gets infinity, as
+        from `numpy.mean`.
 
         Parameters
         ----------
@@ -431,7 +433,7 @@ def _initial_centers(
     if not isinstance(init, str):
         raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
     centers = np.zeros(shape, dtype)
-    if centers.dtype not in (np.float32, np.float64):
+    if dtype is None or centers.dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype is {dtype!r}, expected float32 or float64")
     if init not in ("normal", "zeros"):
         raise ValueError(f"init is {init!r}, expected {choices}")

@@ -1,4 +1,7 @@
-"""The checks of `centerloss.reference`: arguments in, a batch or one error out.
+"""The checks of arguments, in Python: arguments in, a batch or one error out.
+
+`centerloss.reference` has all of them in one; `centerloss.torch` takes some, for what
+it does not hand to C.
 
 Every function of the reference calls `checked_batch` first and writes last, so an
 error leaves every array as it was. The order of the lines in `checked_batch` is the

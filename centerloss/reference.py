@@ -154,11 +154,13 @@ def loss(
 ) -> float | NDArray[Any]:
     """Center loss (Eq. 2): half the squared distance of each row to its center.
 
-    l_i = 1/2 ||x_i - c_{y_i}||^2, and with L standing for `loss_weight`
+    With l_i = 1/2 ||x_i - c_{y_i}||^2 and L standing for `loss_weight`
 
     - "none": L w_i l_i for each row,
     - "sum": L sum_i w_i l_i,
-    - "mean": L sum_i w_i l_i / W, or 0 if W is 0.
+    - "mean": L sum_i w_i l_i / W, or 0 if W = sum_i w_i is 0.
+
+    The equations are those of Wen et al., ECCV 2016.
 
     Parameters
     ----------
@@ -175,7 +177,7 @@ def loss(
     loss_weight : float
         Multiplies loss and gradient, and never reaches the centers. Finite, >= 0.
     sample_weight : array_like of real numbers, shape (B,), optional
-        The w_i. Finite, >= 0.
+        The w_i, 1 unless given. Finite, >= 0.
     ignore_index : int, optional
         Rows with this label do not count: their loss and gradient are 0, and no
         center sees them. It may lie outside 0..K-1.
@@ -224,8 +226,8 @@ def gradient(
 ) -> NDArray[Any]:
     """Gradient of the loss with respect to the features (Eq. 3).
 
-    L w_i d_i for "none" and "sum", L w_i d_i / W for "mean", with L standing for
-    `loss_weight`.
+    L w_i d_i for "none" and "sum", L w_i d_i / W for "mean", where
+    d_i = x_i - c_{y_i} and the other letters are as in `loss`.
 
     Parameters
     ----------
@@ -238,6 +240,11 @@ def gradient(
     -------
     ndarray of the dtype (native) and shape of `features`
         `out` itself if given.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in `loss`.
 
     Examples
     --------
@@ -277,6 +284,11 @@ def value_and_grad(
     gradient : ndarray shaped like `features`
         As from `gradient`.
 
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in `loss`.
+
     Examples
     --------
     >>> value_and_grad([[1.0, 0.0]], [1], np.zeros((2, 2)), loss_weight=3)
@@ -301,8 +313,9 @@ def center_delta(
 ) -> NDArray[Any]:
     """What `update_centers` subtracts from the centers, before alpha (Eq. 4).
 
-    Delta c_j = sum_{i: y_i = j} w_i (c_j - x_i) / (1 + n_j). Without `normalize` the
-    sum itself, which is the gradient of the "sum" loss with respect to the centers.
+    Delta c_j = sum_{i: y_i = j} w_i (c_j - x_i) / (1 + n_j), where n_j is the sum of
+    w_i over the rows of class j. Without `normalize` the sum itself, which is the
+    gradient of the "sum" loss with respect to the centers.
 
     Parameters
     ----------
@@ -317,6 +330,11 @@ def center_delta(
     -------
     ndarray of the dtype and shape of `centers`
         Rows of absent classes are zero. `out` itself if given.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in `loss`.
 
     Examples
     --------
@@ -354,7 +372,12 @@ def class_sums(
     sums : ndarray of the dtype of `centers`, shape (U, D)
         sum_{i: y_i = j} w_i (x_i - c_j) for each of them.
     counts : ndarray of float64, shape (U,)
-        n_j for each of them.
+        n_j for each of them: the sum of w_i over its rows.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in `loss`.
 
     Examples
     --------
@@ -377,7 +400,9 @@ def update_centers(
     sample_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
 ) -> int:
-    """Move the centers in place: c_j <- c_j - alpha Delta c_j.
+    """Move the centers in place: c_j <- c_j - alpha Delta c_j (Eq. 4).
+
+    Delta c_j is what `center_delta` returns.
 
     Parameters
     ----------
@@ -394,6 +419,11 @@ def update_centers(
     -------
     int
         The number of centers updated: classes with a row that is not ignored.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in `loss`.
 
     Examples
     --------
@@ -426,6 +456,8 @@ def step(
 ) -> tuple[float | NDArray[Any], NDArray[Any]]:
     """`value_and_grad` at the old centers, then `update_centers`.
 
+    Loss (Eq. 2), gradient (Eq. 3) and move (Eq. 4) in one pass over the batch.
+
     Parameters
     ----------
     features, labels, reduction, loss_weight, sample_weight, ignore_index
@@ -439,6 +471,11 @@ def step(
     -------
     loss, gradient
         As from `value_and_grad`.
+
+    Raises
+    ------
+    TypeError, ValueError, IndexError
+        As in `loss`.
 
     Examples
     --------

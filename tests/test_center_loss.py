@@ -250,6 +250,8 @@ WRONG = [
         TypeError,
         "dtype is 'float16', expected float32 or float64",
     ),
+    # NumPy would make it float64, which nobody asked for.
+    ({"dtype": None}, TypeError, "dtype is None, expected float32 or float64"),
     ({"alpha": "x"}, TypeError, "alpha is 'x', expected a number"),
     ({"normalize": 1}, TypeError, "normalize is 1, expected True or False"),
     (
@@ -348,6 +350,12 @@ def test_init_centers_from_no_features():
     loss_fn = CenterLoss(4, 3, init="zeros")
     assert loss_fn.init_centers(np.zeros((0, 3), np.float32), []) == 0
     assert not np.any(loss_fn.centers)
+
+
+def test_init_centers_of_features_that_add_up_to_infinity():
+    loss_fn = CenterLoss(2, 1, init="zeros")
+    assert loss_fn.init_centers([[3e38], [3e38], [1.0]], [0, 0, 1]) == 2
+    assert loss_fn.centers.ravel().tolist() == [np.inf, 1.0]
 
 
 def test_init_centers_changes_nothing_when_numpy_is_told_to_raise():

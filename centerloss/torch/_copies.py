@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -54,4 +55,5 @@ def convert_state_dict(state: Mapping[str, Any]) -> dict[str, Tensor]:
         )
     (centers,) = found.values()
     centers = centers.detach()
-    return {"centers": centers if centers.itemsize == 8 else centers.float()}
+    wide = centers.dtype is torch.float64
+    return {"centers": centers if wide else centers.float()}

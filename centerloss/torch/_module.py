@@ -147,7 +147,7 @@ class CenterLoss(nn.Module):
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
-        self._moved_labels: Tensor | None = None
+        self._last_move: tuple[Tensor, int | None] | None = None
         centers = self._initial_centers(init, device, dtype)
         self._check_settings()
         no_labels = torch.empty(0, dtype=torch.int64)
@@ -179,7 +179,7 @@ class CenterLoss(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Draw the centers anew, or set them to zero, as ``init`` says."""
+        """Set the centers to zero if ``init`` was "zeros", else draw them anew."""
         if self._init == "normal":
             self.centers.normal_()
         else:
@@ -188,12 +188,10 @@ class CenterLoss(nn.Module):
     @property
     def num_updated(self) -> int:
         """How many centers the last move reached; 0 before the first."""
-        labels = self._moved_labels
-        if labels is None:
+        if self._last_move is None:
             return 0
-        if self.ignore_index is not None:
-            labels = labels[labels != self.ignore_index]
-        return len(labels.unique())
+        labels, ignore_index = self._last_move
+        return len(labels[~_plain.ignored(labels, ignore_index)].unique())
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None
@@ -207,7 +205,7 @@ class CenterLoss(nn.Module):
             float16 or bfloat16 over float32 centers.
         labels : Tensor of shape (B,), any integer dtype
             The class of each row.
-        sample_weight : Tensor of shape (B,), optional
+        sample_weight : Tensor of shape (B,), of real numbers, optional
             The weight of each row: finite and >= 0.
 
         Returns
@@ -266,6 +264,9 @@ class CenterLoss(nn.Module):
         labels: Tensor | None = None,
     ) -> int:
         """Make class means the centers of the classes present; the others stay.
+
+        The ranks of a process group exchange nothing here: give the same batches to
+        each.
 
         Parameters
         ----------
@@ -347,7 +348,7 @@ class CenterLoss(nn.Module):
         batch = (_rows(embeddings), labels, self.centers, sample_weight)
         loss, gradient = cpu.step(*batch, *objective, self.alpha, self.normalize)
         # Past the attribute machinery of modules, which takes longer than the copy.
-        self.__dict__["_moved_labels"] = labels.clone()
+        self.__dict__["_last_move"] = (labels.clone(), self.ignore_index)
         return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
 
     def _move(
@@ -362,7 +363,7 @@ class CenterLoss(nn.Module):
             self._check_settings()
             _plain.check(*batch, self.ignore_index)
             updated = _plain.update_centers(*batch, *rate)
-        self._moved_labels = labels.clone()
+        self._last_move = (labels.clone(), self.ignore_index)
         return updated
 
 

@@ -32,6 +32,14 @@ def check(
     checks.check_labels(y, live, len(c))
 
 
+def ignored(labels: Tensor, ignore_index: int | None) -> Tensor:
+    """Return which rows do not count: (B,), bool."""
+    if ignore_index is None:
+        return torch.zeros_like(labels, dtype=torch.bool)
+    # In 64 bits, for PyTorch makes the number one of the labels' dtype: -1 is 255 then.
+    return labels.to(torch.int64) == ignore_index
+
+
 def rates(
     labels: Tensor,
     sample_weight: Tensor | None,
@@ -47,8 +55,7 @@ def rates(
     if sample_weight is None:
         sample_weight = torch.ones_like(labels, dtype=dtype)
     w = sample_weight.to(dtype)
-    if ignore_index is not None:
-        w = w.masked_fill(labels == ignore_index, 0.0)
+    w = w.masked_fill(ignored(labels, ignore_index), 0.0)
     if reduction == "mean":
         total = w.sum()
         w = w / total.masked_fill(total == 0, 1.0)
@@ -60,14 +67,12 @@ def differences(
 ) -> Tensor:
     """Return d_i = x_i - c_{y_i}, (B, D), zero for rows that are ignored."""
     x = embeddings.reshape(len(labels), centers.shape[1])
-    ignored = torch.zeros_like(labels, dtype=torch.bool)
-    if ignore_index is not None:
-        ignored = labels == ignore_index
-    own = labels.to(torch.int64).masked_fill(ignored, 0)
+    left_out = ignored(labels, ignore_index)
+    own = labels.to(torch.int64).masked_fill(left_out, 0)
     if len(centers) == 0:
         return x.to(centers.dtype) * 0.0
     d = x.to(centers.dtype) - centers.index_select(0, own)
-    return d.masked_fill(ignored[:, None], 0.0)
+    return d.masked_fill(left_out[:, None], 0.0)
 
 
 def loss(
@@ -108,7 +113,7 @@ def update_centers(
     d = differences(embeddings, labels, centers, ignore_index)
     w = rates(labels, sample_weight, "sum", 1.0, ignore_index, centers.dtype)
     if ignore_index is not None:
-        counted = labels != ignore_index
+        counted = ~ignored(labels, ignore_index)
         d, w, labels = d[counted], w[counted], labels[counted]
     classes, places = torch.unique(labels.to(torch.int64), return_inverse=True)
     pulls = d.new_zeros(len(classes), d.shape[1])
@@ -130,7 +135,7 @@ def add_to_classes(
     """Add the rows of each class to its row of `sums` (K, D), and to its count."""
     x = embeddings.reshape(len(labels), sums.shape[1])
     if ignore_index is not None:
-        counted = labels != ignore_index
+        counted = ~ignored(labels, ignore_index)
         x, labels = x[counted], labels[counted]
     classes = labels.to(torch.int64)
     sums.index_add_(0, classes, x.to(sums.dtype))

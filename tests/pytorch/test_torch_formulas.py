@@ -206,6 +206,35 @@ def test_labels_of_any_integer_dtype_and_layout(dtype, in_c):
 
 
 @pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@pytest.mark.parametrize(
+    ("dtype", "label", "ignore_index"), [("uint8", 255, -1), ("int8", -1, 255)]
+)
+def test_a_label_is_no_other_number_of_the_same_bits(dtype, label, ignore_index, in_c):
+    x, labels, weights = batch(5)
+    labels[1] = 0
+    with_label = labels.clone()
+    with_label[1] = label
+    given = with_label.to(getattr(torch, dtype))
+    weights = weights.requires_grad_(not in_c)
+    loss_fn = module(ignore_index=ignore_index)
+    before = loss_fn.centers.clone()
+    with pytest.raises(IndexError, match=rf"labels\[1\] is {label}, but there are 7"):
+        loss_fn(x, given, weights)
+    assert same_bits(loss_fn.centers, before)
+    assert loss_fn.num_updated == 0
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_no_label_of_the_dtype_is_ignored_by_another_number(in_c):
+    """256 is 0 to eight bits."""
+    x, labels, weights = batch()
+    weights = weights.requires_grad_(not in_c)
+    expected = run(module(), x, labels, weights)
+    ours = run(module(ignore_index=256), x, labels.to(torch.uint8), weights)
+    assert all(same_bits(a, b) for a, b in zip(ours, expected, strict=True))
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
 @reductions
 @pytest.mark.parametrize("kind", ["no rows", "all ignored", "no weight"])
 def test_batches_of_nothing(kind, reduction, in_c):

@@ -139,6 +139,15 @@ def test_num_updated_counts_classes_of_rows_that_count():
     assert loss_fn.num_updated == 0
 
 
+def test_num_updated_does_not_follow_a_setting_that_is_changed_later():
+    loss_fn = module(ignore_index=2)
+    loss_fn(torch.ones(3, 6, requires_grad=True), torch.tensor([0, 1, 2]))
+    loss_fn.ignore_index = 1
+    assert loss_fn.num_updated == 2
+    loss_fn.ignore_index = None
+    assert loss_fn.num_updated == 2
+
+
 def test_num_updated_does_not_follow_labels_that_are_used_again():
     """A loader may fill the same memory with the next batch."""
     loss_fn, labels = module(), torch.tensor([0, 1, 2])
@@ -476,7 +485,12 @@ def test_centers_of_other_checkpoints(name):
 
 @pytest.mark.parametrize(
     ("dtype", "becomes"),
-    [("float64", "float64"), ("float16", "float32"), ("bfloat16", "float32")],
+    [
+        ("float64", "float64"),
+        ("float16", "float32"),
+        ("bfloat16", "float32"),
+        ("int64", "float32"),
+    ],
 )
 def test_dtypes_of_other_checkpoints(dtype, becomes):
     centers = torch.ones(7, 6, dtype=getattr(torch, dtype))
