@@ -1,6 +1,6 @@
 """Promise 3: work and memory go with the batch, not with the number of classes.
 
-That no time goes with it either is measured in benchmarks/.
+How little of the time goes with it is measured in benchmarks/.
 """
 
 import subprocess
