@@ -18,7 +18,7 @@
  * output arrays before it starts the job therefore gets all or nothing.
  *
  * Nothing here knows Python, keeps state between calls, or has a size that
- * depends on K.
+ * depends on K, but where K is small against B.
  */
 #ifndef CENTERLOSS_H
 #define CENTERLOSS_H
@@ -109,7 +109,7 @@ typedef struct {
     void *memory;    /* holds losses, labels and counts */
     double *losses;  /* (B,) w_i/2 ||d_i||^2 */
     int64_t *labels; /* (B,), -1 for an ignored row */
-    int64_t *counts; /* (K,) the rows of each class, or NULL */
+    int64_t *counts; /* (K,) the rows of each class; NULL unless K is small */
 
     bool in_batch_order; /* or else in class order */
     void *work;          /* holds all that follows but the partials */
