@@ -33,7 +33,7 @@ notebooks: $(READY) ## execute the notebooks in place
 	$(RUN) notebooks/execute.py
 
 test: $(READY) ## run the tests
-	$(RUN) -m pytest
+	$(RUN) -m pytest -n auto
 
 # They run the same whatever CENTERLOSS_ISA says: C of their own, with each instruction
 # set, or none.
@@ -43,7 +43,6 @@ ANY_ISA := $(addprefix --ignore tests/test_,allocation_failures.py benchmarks.py
 	--deselect tests/test_fuzz.py::test_random_batches
 
 test-every-isa: $(READY) ## run the tests with the lesser instruction sets, where they are
-	$(RUN) -m pip install -q --disable-pip-version-check pytest-xdist
 	@for isa in x86-64-v2 x86-64-v3; do \
 		CENTERLOSS_ISA=$$isa $(RUN) -c 'import centerloss' 2>/dev/null \
 			|| { echo "No $$isa here"; continue; }; \
@@ -59,7 +58,7 @@ test-parallel: $(READY) ## run each test on two threads at once, where it can be
 
 test-torch: $(READY) ## run the tests that need PyTorch, which it installs
 	$(RUN) -m pip install -q --disable-pip-version-check \
-		-r tests/pytorch/requirements.txt pytest-xdist
+		-r tests/pytorch/requirements.txt
 	$(RUN) -m pytest -n auto tests/pytorch centerloss/torch tests/test_benchmarks.py \
 		tests/test_notebooks.py -k "not notebooks or pytorch"
 
