@@ -154,27 +154,38 @@ def read_centers(centers: Any) -> NDArray[Any]:
 def read_features(features: Any, dtype: np.dtype[Any]) -> NDArray[Any]:
     """Features as an array: a sequence without a dtype takes that of the centers."""
     if not hasattr(features, "dtype"):
-        return np.asarray(features, dtype=dtype)
-    x = np.asarray(features)
+        return _as_array("features", features, dtype)
+    x = _as_array("features", features)
     # bfloat16 comes from ml_dtypes, which must not be needed, so it goes by its name.
     half = x.dtype.newbyteorder("=") == np.float16 or x.dtype.name == "bfloat16"
     if x.dtype.newbyteorder("=") == dtype or (half and dtype == np.float32):
         return x
-    raise TypeError(
-        f"features has dtype {x.dtype}, but centers has {dtype}: "
-        f"pass features.astype(np.{dtype})"
-    )
+    hint = f": pass features.astype(np.{dtype})" if _is_real(x) else ""
+    raise TypeError(f"features has dtype {x.dtype}, but centers has {dtype}{hint}")
+
+
+def _as_array(
+    name: str, value: Any, dtype: np.dtype[Any] | None = None
+) -> NDArray[Any]:
+    try:
+        return np.asarray(value, dtype)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name} cannot be an array: {error}") from error
+
+
+def _is_real(array: NDArray[Any]) -> bool:
+    """Whether a cast to another dtype would keep what the numbers mean."""
+    return array.dtype.kind in "biuf"
 
 
 def read_labels(labels: Any) -> NDArray[Any]:
-    y = np.asarray(labels)
+    y = _as_array("labels", labels)
     if y.size == 0 and not hasattr(labels, "dtype"):
         y = y.astype(np.int64)  # NumPy makes [] a float64
     if y.dtype.kind not in "iu":
-        raise TypeError(
-            f"labels has dtype {y.dtype}, expected an integer dtype: "
-            "pass labels.astype(np.int64)"
-        )
+        hint = ": pass labels.astype(np.int64)" if _is_real(y) else ""
+        raise TypeError(f"labels has dtype {y.dtype}, expected an integer dtype{hint}")
     return y
 
 
@@ -200,8 +211,8 @@ def _number(name: str, value: Any) -> float:
 def read_weights(sample_weight: Any) -> NDArray[Any] | None:
     if sample_weight is None:
         return None
-    w = np.asarray(sample_weight)
-    if w.dtype.kind not in "biuf":
+    w = _as_array("sample_weight", sample_weight)
+    if not _is_real(w):
         raise TypeError(
             f"sample_weight has dtype {w.dtype}, expected a real number dtype"
         )

@@ -84,6 +84,13 @@ is_bfloat16(PyArray_Descr *dtype)
     return same;
 }
 
+/* Would a cast to another dtype keep what the numbers mean? */
+static bool
+is_real(PyArrayObject *array)
+{
+    return PyArray_ISFLOAT(array) || PyArray_ISINTEGER(array) || PyArray_ISBOOL(array);
+}
+
 static bool
 find_types(cl_call *call)
 {
@@ -101,10 +108,16 @@ find_types(cl_call *call)
     }
     else {
         const char *expected = single ? "float32" : "float64";
-        PyErr_Format(PyExc_TypeError,
-                     "features has dtype %S, but centers has %s: pass "
-                     "features.astype(np.%s)",
-                     dtype, expected, expected);
+        if (is_real(call->features)) {
+            PyErr_Format(PyExc_TypeError,
+                         "features has dtype %S, but centers has %s: pass "
+                         "features.astype(np.%s)",
+                         dtype, expected, expected);
+        }
+        else {
+            PyErr_Format(PyExc_TypeError, "features has dtype %S, but centers has %s",
+                         dtype, expected);
+        }
         return false;
     }
     return true;
@@ -132,11 +145,30 @@ has_dtype(PyObject *object)
     return 1;
 }
 
-/* Any object as an array of its own dtype or, where it has none, of `type`, as
+/* Put the argument's name before what NumPy says of a conversion that failed. */
+static void
+name_argument(int argument)
+{
+    const bool wrong_type = PyErr_ExceptionMatches(PyExc_TypeError);
+    if (!wrong_type && !PyErr_ExceptionMatches(PyExc_ValueError)) {
+        return;
+    }
+    PyObject *type, *reason, *traceback;
+    PyErr_Fetch(&type, &reason, &traceback);
+    PyErr_NormalizeException(&type, &reason, &traceback);
+    PyErr_Format(wrong_type ? PyExc_TypeError : PyExc_ValueError,
+                 "%s cannot be an array: %S", cl_argument_names[argument], reason);
+    Py_XDECREF(type);
+    Py_XDECREF(reason);
+    Py_XDECREF(traceback);
+}
+
+/* An argument as an array of its own dtype or, where it has none, of `type`, as
  * numpy.asarray makes it. */
 static PyArrayObject *
-as_array(PyObject *object, int type)
+as_array(const cl_call *call, int argument, int type)
 {
+    PyObject *object = call->given[argument];
     if (PyArray_Check(object)) {
         return plain_array(object);
     }
@@ -149,13 +181,17 @@ as_array(PyObject *object, int type)
         dtype = has ? NULL : PyArray_DescrFromType(type);
     }
     const int flags = NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST;
-    return (PyArrayObject *)PyArray_FromAny(object, dtype, 0, 0, flags, NULL);
+    PyObject *array = PyArray_FromAny(object, dtype, 0, 0, flags, NULL);
+    if (array == NULL) {
+        name_argument(argument);
+    }
+    return (PyArrayObject *)array;
 }
 
 static bool
 check_features_type(cl_call *call)
 {
-    call->features = as_array(call->given[FEATURES], PyArray_TYPE(call->centers));
+    call->features = as_array(call, FEATURES, PyArray_TYPE(call->centers));
     return call->features != NULL && find_types(call);
 }
 
@@ -164,9 +200,9 @@ check_labels_dtype(const cl_call *call)
 {
     if (!PyArray_ISINTEGER(call->labels)) {
         PyErr_Format(PyExc_TypeError,
-                     "labels has dtype %S, expected an integer dtype: pass "
-                     "labels.astype(np.int64)",
-                     PyArray_DESCR(call->labels));
+                     "labels has dtype %S, expected an integer dtype%s",
+                     PyArray_DESCR(call->labels),
+                     is_real(call->labels) ? ": pass labels.astype(np.int64)" : "");
         return false;
     }
     return true;
@@ -176,7 +212,7 @@ static bool
 check_labels_type(cl_call *call)
 {
     PyObject *labels = call->given[LABELS];
-    call->labels = as_array(labels, NPY_NOTYPE);
+    call->labels = as_array(call, LABELS, NPY_NOTYPE);
     if (call->labels == NULL) {
         return false;
     }
@@ -255,8 +291,7 @@ check_reduction_type(const cl_call *call)
 static bool
 check_weights_dtype(const cl_call *call)
 {
-    if (!PyArray_ISFLOAT(call->weights) && !PyArray_ISINTEGER(call->weights) &&
-        !PyArray_ISBOOL(call->weights)) {
+    if (!is_real(call->weights)) {
         PyErr_Format(PyExc_TypeError,
                      "sample_weight has dtype %S, expected a real number dtype",
                      PyArray_DESCR(call->weights));
@@ -271,7 +306,7 @@ check_weights_type(cl_call *call)
     if (call->given[SAMPLE_WEIGHT] == NULL) {
         return true;
     }
-    call->weights = as_array(call->given[SAMPLE_WEIGHT], NPY_NOTYPE);
+    call->weights = as_array(call, SAMPLE_WEIGHT, NPY_NOTYPE);
     return call->weights != NULL && check_weights_dtype(call);
 }
 
@@ -307,15 +342,8 @@ out_dtype(const cl_call *call)
 }
 
 static bool
-check_out_type(cl_call *call)
+check_out_dtype(const cl_call *call)
 {
-    if (call->given[OUT] == NULL) {
-        return true;
-    }
-    call->out = require_array(call->given[OUT], "out", "a NumPy array");
-    if (call->out == NULL) {
-        return false;
-    }
     PyArray_Descr *expected = out_dtype(call);
     if (PyArray_TYPE(call->out) == expected->type_num && cl_is_native(call->out)) {
         return true;
@@ -329,26 +357,36 @@ check_out_type(cl_call *call)
     return false;
 }
 
+static bool
+check_out_type(cl_call *call)
+{
+    if (call->given[OUT] == NULL) {
+        return true;
+    }
+    call->out = require_array(call->given[OUT], "out", "a NumPy array");
+    return call->out != NULL && check_out_dtype(call);
+}
+
 /* Take an array anew that was one from the start. */
 static bool
 retake(PyArrayObject **array, PyObject *given)
 {
-    return given == NULL || !PyArray_Check(given) ||
+    return *array == NULL || !PyArray_Check(given) ||
            cl_replace(array, (PyObject *)plain_array(given));
 }
 
-/* Reading an argument may run code of its own, __array__, __float__ or __index__,
- * which can give an array that was checked before another dtype, shape or memory.
- * After this no more of it runs. */
-static bool
-check_still(cl_call *call)
+bool
+cl_check_still(cl_call *call)
 {
+    const bool weights_read = call->batch.weights != NULL;
     return retake(&call->centers, call->given[CENTERS]) &&
            retake(&call->features, call->given[FEATURES]) &&
            retake(&call->labels, call->given[LABELS]) &&
-           retake(&call->weights, call->given[SAMPLE_WEIGHT]) &&
-           check_centers_dtype(call) && find_types(call) && check_labels_dtype(call) &&
-           (call->weights == NULL || check_weights_dtype(call));
+           (weights_read || retake(&call->weights, call->given[SAMPLE_WEIGHT])) &&
+           retake(&call->out, call->given[OUT]) && check_centers_dtype(call) &&
+           find_types(call) && check_labels_dtype(call) &&
+           (call->weights == NULL || check_weights_dtype(call)) &&
+           (call->out == NULL || check_out_dtype(call));
 }
 
 bool
@@ -359,5 +397,5 @@ cl_check_types(cl_call *call, int *ignore_overflow)
            check_normalize(call) && check_reduction_type(call) &&
            check_number(call, LOSS_WEIGHT, &call->objective.loss_weight) &&
            check_weights_type(call) && check_ignore_index_type(call, ignore_overflow) &&
-           check_still(call) && check_out_type(call);
+           cl_check_still(call) && check_out_type(call);
 }

@@ -307,19 +307,46 @@ check_arrays_apart(const cl_call *call)
 }
 
 static bool
-check_weights(cl_call *call)
+check_memory(const cl_call *call)
+{
+    return check_in_place(call->centers, "centers", call->signature->moves) &&
+           (call->out == NULL || check_in_place(call->out, "out", true)) &&
+           check_arrays_apart(call);
+}
+
+static bool
+check_arrays(cl_call *call)
+{
+    return check_shapes(call) && check_per_row(call, call->labels, "labels", "label") &&
+           check_per_row(call, call->weights, "sample_weight", "weight") &&
+           check_out_shape(call) && check_memory(call);
+}
+
+/* Make the weights float64. A cast that overflows calls what numpy.errstate names,
+ * or a filter of warnings, and so may run code of the caller's. */
+static bool
+read_weights(cl_call *call)
 {
     if (call->weights == NULL) {
         return true;
     }
-    PyArray_Descr *dtype = PyArray_DescrFromType(NPY_FLOAT64);
-    if (!cl_replace(&call->weights,
-                    PyArray_FromArray(call->weights, dtype,
-                                      NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST))) {
+    PyObject *read =
+        PyArray_FromArray(call->weights, PyArray_DescrFromType(NPY_FLOAT64),
+                          NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
+    const bool copied = read != (PyObject *)call->weights;
+    if (!cl_replace(&call->weights, read)) {
         return false;
     }
-    const double *weights = PyArray_DATA(call->weights);
-    for (int64_t i = 0; i < call->batch.B; i++) {
+    call->batch.weights = PyArray_DATA(call->weights);
+    return !copied || (cl_check_still(call) && check_arrays(call));
+}
+
+static bool
+check_weights(const cl_call *call)
+{
+    const double *weights = call->batch.weights;
+    const int64_t rows = weights != NULL ? call->batch.B : 0;
+    for (int64_t i = 0; i < rows; i++) {
         if (!isfinite(weights[i]) || weights[i] < 0) {
             PyObject *value = PyFloat_FromDouble(weights[i]);
             if (value != NULL) {
@@ -331,7 +358,6 @@ check_weights(cl_call *call)
             return false;
         }
     }
-    call->batch.weights = weights;
     return true;
 }
 
@@ -351,19 +377,9 @@ check_options(cl_call *call, int ignore_overflow)
     return true;
 }
 
-static bool
-check_memory(const cl_call *call)
-{
-    return check_in_place(call->centers, "centers", call->signature->moves) &&
-           (call->out == NULL || check_in_place(call->out, "out", true)) &&
-           check_arrays_apart(call);
-}
-
 bool
 cl_check_values(cl_call *call, int ignore_overflow)
 {
-    return check_options(call, ignore_overflow) && check_shapes(call) &&
-           check_per_row(call, call->labels, "labels", "label") &&
-           check_per_row(call, call->weights, "sample_weight", "weight") &&
-           check_out_shape(call) && check_memory(call) && check_weights(call);
+    return check_options(call, ignore_overflow) && check_arrays(call) &&
+           read_weights(call) && check_weights(call);
 }

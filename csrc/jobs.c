@@ -239,7 +239,8 @@ cl_center_delta(const cl_batch *batch, const cl_plan *plan, bool normalize,
         .class_stride = delta_stride,
     };
     const size_t row_bytes = (size_t)(batch->D * cl_center_size(batch->types));
-    for (int64_t j = 0; j < batch->K; j++) {
+    const int64_t rows = row_bytes > 0 ? batch->K : 0; /* K may be 2^60, of nothing */
+    for (int64_t j = 0; j < rows; j++) {
         memset(deltas + j * delta_stride, 0, row_bytes);
     }
     run_classes(&pass);

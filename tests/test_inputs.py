@@ -8,6 +8,8 @@ import pytest
 from batches import CALLS, batch, bits, dtypes, whole_numbers
 from wrong_calls import good_call
 
+import centerloss
+
 every_call = pytest.mark.parametrize("name", CALLS)
 
 
@@ -152,6 +154,55 @@ def test_an_error_in_an_argument_comes_out(cl, name):
         with pytest.raises(LookupError, match="ask later"):
             function(x, y, centers, **{argument: HesitantNumber()})
     assert bits(centers) == bits(c)
+
+
+class Unreadable(list):
+    """A sequence that has an error of its own kind, which takes no message."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise UnicodeDecodeError("utf-8", b"x", 0, 1, "no text")
+
+
+@every_call
+def test_what_cannot_be_an_array_is_named(cl, name):
+    x, y, c = batch((2, 3), 2)
+    ragged = [[1, 2, 3], [4]]
+    for argument in ("features", "labels", "sample_weight"):
+        arguments = {"features": x, "labels": y, "centers": c.copy()}
+        for value, error, reason in (
+            (ragged, ValueError, "setting an array element with a sequence"),
+            (Unreadable([1]), ValueError, "'utf-8' codec can't decode"),
+        ):
+            with pytest.raises(
+                error, match=f"^{argument} cannot be an array: {reason}"
+            ):
+                getattr(cl, name)(**(arguments | {argument: value}))
+    with pytest.raises(ValueError, match="^features cannot .*: could not convert str"):
+        getattr(cl, name)([["1", "a", "2"]] * 2, y, c)
+    with pytest.raises(TypeError, match="^features cannot be an array: float"):
+        getattr(cl, name)((row for row in x), y, c)
+
+
+@every_call
+@pytest.mark.parametrize("spoiled", ["features", "labels", "centers", "out"])
+def test_a_handler_of_bad_numbers_cannot_spoil_an_array_unseen(name, spoiled):
+    """NumPy may call it as the weights become float64, when all else is checked."""
+    x, y, c = batch((64, 1024), 2)
+    arrays = {"features": x, "labels": y, "centers": c}
+    if name in ("gradient", "value_and_grad", "step"):
+        arrays["out"] = np.empty_like(x)
+    signalling_nan = np.full(64, 0x7FA00000, np.uint32).view(np.float32)
+
+    def handler(*_):
+        for argument, values in arrays.items():
+            if argument == spoiled or spoiled == "out":
+                values.shape = (1, values.size)
+
+    with (
+        np.errstate(invalid="call", call=handler),
+        pytest.raises(ValueError, match=" shape"),
+    ):
+        getattr(centerloss, name)(**arrays, sample_weight=signalling_nan)
 
 
 @every_call

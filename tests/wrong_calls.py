@@ -142,17 +142,18 @@ def _dtypes():
     for dtype in ("f8", swapped("f8"), "i4", "?", "c8", "O", "U1"):
         array = np.zeros((B, D), dtype)
         message = (
-            f"features has dtype {array.dtype}, but centers has float32: "
-            "pass features.astype(np.float32)"
+            f"features has dtype {array.dtype}, but centers has float32"
+            f"{': pass features.astype(np.float32)' * (array.dtype.kind in 'fib')}"
         )
         yield replaced("features", array, TypeError, message, "dtype")
     for labels in (
         *(np.zeros(B, dtype) for dtype in ("f4", "?", "O", "c16", "U1", "m8[s]")),
         *(np.zeros(0), [0.0, 1.0, 0.0, 1.0], [True] * B, [2**70] * B),
     ):
+        dtype = np.asarray(labels).dtype
         message = (
-            f"labels has dtype {np.asarray(labels).dtype}, expected an integer dtype: "
-            "pass labels.astype(np.int64)"
+            f"labels has dtype {dtype}, expected an integer dtype"
+            f"{': pass labels.astype(np.int64)' * (dtype.kind in 'fb')}"
         )
         yield replaced("labels", labels, TypeError, message, "dtype")
 
