@@ -1,16 +1,21 @@
 """The class that keeps the centers and the settings between calls."""
 
 import contextlib
+import errno
 import math
 import os
+import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any, BinaryIO, Literal, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._core import class_sums, loss, step, update_centers, value_and_grad
-from ._settings import SETTINGS, check_settings, plain_settings, size
+from ._settings import SETTINGS, check_centers, check_settings, plain_settings, size
+
+if TYPE_CHECKING:
+    import zipfile
 
 _FILE_FORMAT = 1
 _MOST_COMPRESSED = 1032  # bytes into one, by zip's usual method
@@ -56,7 +61,7 @@ class CenterLoss:
     num_classes, feat_dim : int
         The shape of ``centers``.
     alpha, loss_weight, reduction, normalize, ignore_index
-        The settings. What is assigned to them is checked by the next call.
+        The settings. What is assigned to them is checked by the next call that uses it.
 
     Raises
     ------
@@ -111,13 +116,13 @@ class CenterLoss:
         rng: "int | Sequence[int] | np.random.Generator | None" = None,
     ) -> None:
         shape = (size("num_classes", num_classes), size("feat_dim", feat_dim))
-        self.centers = _initial_centers(init, shape, dtype, rng)
         self.alpha = alpha
         self.loss_weight = loss_weight
         self.reduction = reduction
         self.normalize = normalize
         self.ignore_index = ignore_index
-        check_settings(self.centers, self._settings())
+        check_settings(self._settings())
+        self.centers = _initial_centers(init, shape, dtype, rng)
 
     @property
     def num_classes(self) -> int:
@@ -303,8 +308,9 @@ class CenterLoss:
         Raises
         ------
         TypeError, ValueError
-            If a setting is none that a call takes.
+            If the centers or a setting are none that a call takes.
         """
+        check_centers(self.centers, written=False)
         return {"centers": self.centers.copy(), **plain_settings(self._settings())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -336,8 +342,8 @@ class CenterLoss:
         if centers.dtype.newbyteorder("=") != own.dtype:
             raise ValueError(f"centers has dtype {centers.dtype}, expected {own.dtype}")
         settings = {name: state[name] for name in SETTINGS}
-        check_settings(own, settings)
         values = tuple(plain_settings(settings).values())
+        check_centers(own, written=True)
         own[...] = centers
         # Nothing here can fail or be interrupted: no call, no loop, no new object.
         (
@@ -352,8 +358,9 @@ class CenterLoss:
         """Save centers and settings to a file in NumPy's .npz format.
 
         The file appears complete or not at all: it is written beside its place and
-        then renamed, so that a crash leaves the older file as it was. A process that is
-        killed meanwhile may leave ``.centerloss-*.tmp`` behind, which nobody reads.
+        then renamed, so that a crash leaves the older file as it was. It takes over the
+        older file's permissions. A process that is killed meanwhile may leave
+        ``.centerloss-*.tmp`` behind, which nobody reads.
 
         Parameters
         ----------
@@ -363,12 +370,14 @@ class CenterLoss:
         Raises
         ------
         TypeError, ValueError
-            If a setting is none that a call takes; the older file stays.
+            If the centers or a setting are none that a call takes; the older file
+            stays.
         ValueError
             If there is something at ``path`` that is not a regular file.
         OSError
             If the file cannot be written; the older file stays.
         """
+        check_centers(self.centers, written=False)
         # An array of None would be pickled; no value says the same.
         settings: dict[str, Any] = {
             name: [] if value is None else value
@@ -394,24 +403,25 @@ class CenterLoss:
         Raises
         ------
         OSError
-            If there is no such file, or it cannot be read.
+            If there is no such file, or it cannot be opened.
         ValueError
             If the file is damaged, or not one that `save` writes.
         """
-        with open(path, "rb") as file:
+        name = os.fsdecode(path)
+        with open(name, "rb") as file:
             try:
                 state = _read_state(file)
                 return cls(*state["centers"].shape, init=state.pop("centers"), **state)
             except MemoryError:
                 raise
             except Exception as error:  # zipfile and NumPy raise many kinds for damage
-                name, reason = os.fsdecode(path), str(error) or repr(error)
+                reason = str(error) or repr(error)
                 raise ValueError(f"{name} is no saved CenterLoss: {reason}") from error
 
     def __repr__(self) -> str:
         settings = {**self._settings(), "dtype": self.centers.dtype.name}
-        named = ", ".join(  # NumPy's numbers as plain ones
-            f"{name}={repr(value) if isinstance(value, str) else value}"
+        named = ", ".join(  # NumPy's numbers and an enum's texts as plain ones
+            f"{name}={repr(str.__str__(value)) if isinstance(value, str) else value}"
             for name, value in settings.items()
         )
         kind = type(self).__name__
@@ -428,18 +438,30 @@ def _initial_centers(
     if isinstance(init, np.ndarray):
         if init.shape != shape:
             raise ValueError(f"init has shape {init.shape}, expected {shape}")
+        try:
+            check_centers(init, written=True)
+        except (TypeError, ValueError) as error:  # the caller knows them as init
+            raise type(error)(str(error).replace("centers", "init")) from None
         return init
     choices = "'normal', 'zeros' or a NumPy array"
     if not isinstance(init, str):
         raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
-    centers = np.zeros(shape, dtype)
-    if dtype is None or centers.dtype not in (np.float32, np.float64):
+    if not _is_float(dtype):
         raise TypeError(f"dtype is {dtype!r}, expected float32 or float64")
+    centers = np.zeros(shape, dtype)
     if init not in ("normal", "zeros"):
         raise ValueError(f"init is {init!r}, expected {choices}")
     if init == "normal":
         np.random.default_rng(rng).standard_normal(dtype=centers.dtype, out=centers)
     return centers
+
+
+def _is_float(dtype: DTypeLike) -> bool:
+    """Whether centers may have this dtype."""
+    try:
+        return dtype is not None and np.dtype(dtype) in (np.float32, np.float64)
+    except TypeError:
+        return False
 
 
 def _check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> None:
@@ -464,37 +486,43 @@ def _write_npz(file: BinaryIO, **arrays: Any) -> None:
 
 def _read_state(file: BinaryIO) -> dict[str, Any]:
     """Read what `CenterLoss.save` wrote, with centers that are in order for writing."""
-    if file.read(4) != b"PK\x03\x04":  # what else np.load reads is not for us
+    import zipfile
+
+    if file.read(4) != b"PK\x03\x04":
         raise ValueError("it is no .npz file")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as archive:
-        _check_keys("it", archive, ("format", "centers", *SETTINGS))
-        _check_sizes(archive, _MOST_COMPRESSED * os.fstat(file.fileno()).st_size)
-        state = {name: np.asarray(array) for name, array in archive.items()}
+    most = _MOST_COMPRESSED * os.fstat(file.fileno()).st_size
+    with zipfile.ZipFile(file) as archive:
+        names = [name.removesuffix(".npy") for name in archive.namelist()]
+        _check_keys("it", names, ("format", "centers", *SETTINGS))
+        if len(set(names)) < len(names):
+            raise ValueError("it has an entry twice")
+        state = {name: _read_npy(archive, name, most) for name in names}
     file_format = state.pop("format").item()
     if file_format != _FILE_FORMAT:
         raise ValueError(f"its format is {file_format!r}, expected {_FILE_FORMAT}")
     centers = state.pop("centers")
-    if centers.ndim != 2:
-        raise ValueError(
-            f"centers has shape {centers.shape}, expected (classes, features)"
-        )
-    native = centers.dtype.newbyteorder("=")
+    centers = np.asarray(centers, centers.dtype.newbyteorder("="), order="C")
+    check_centers(centers, written=True)
     settings = {name: x.item() if x.size else None for name, x in state.items()}
-    return {"centers": np.asarray(centers, native, order="C"), **settings}
+    return {"centers": centers, **settings}
 
 
-def _check_sizes(archive: np.lib.npyio.NpzFile, most: int) -> None:
-    """Raise if an array claims more bytes: NumPy makes room for all before it reads."""
-    assert archive.zip is not None
-    for name in archive.files:
-        with archive.zip.open(f"{name}.npy") as member:
-            np.lib.format.read_magic(member)
-            shape, _, dtype = np.lib.format.read_array_header_1_0(
-                member, max_header_size=_LONGEST_HEADER
-            )
-        if math.prod(shape) * dtype.itemsize > most:
-            raise ValueError(f"{name} has shape {shape}, more than the file holds")
+def _read_npy(archive: "zipfile.ZipFile", name: str, most: int) -> NDArray[Any]:
+    """Read an array of at most so many bytes: NumPy makes room before it reads."""
+    with archive.open(f"{name}.npy") as entry:
+        np.lib.format.read_magic(entry)
+        shape, _, dtype = np.lib.format.read_array_header_1_0(
+            entry, max_header_size=_LONGEST_HEADER
+        )
+    if math.prod(shape) * dtype.itemsize > most:
+        raise ValueError(f"{name} has shape {shape}, more than the file holds")
+    with archive.open(f"{name}.npy") as entry:
+        array: NDArray[Any] = np.lib.format.read_array(
+            entry, allow_pickle=False, max_header_size=_LONGEST_HEADER
+        )
+        if entry.read(1):  # the sum that finds damage is compared at the end
+            raise ValueError(f"{name} has shape {shape}, less than the file holds")
+    return array
 
 
 @contextlib.contextmanager
@@ -505,18 +533,21 @@ def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     if os.path.exists(target) and not os.path.isfile(target):
         raise ValueError(f"{target} is not a regular file")
     folder = os.path.dirname(target)
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), target)
     temporary = os.path.join(folder, f".centerloss-{os.urandom(8).hex()}.tmp")
-    with open(temporary, "xb") as file:
-        try:
+    try:
+        with open(temporary, "xb") as file:
+            if os.path.exists(target):
+                shutil.copymode(target, temporary)
             yield file
             file.flush()
             os.fsync(file.fileno())
-            file.close()  # Windows renames no open file
-            os.replace(temporary, target)
-        except BaseException:
-            file.close()
+        os.replace(temporary, target)  # closed by now: Windows renames no open file
+    except BaseException:
+        with contextlib.suppress(OSError):  # it may not be there yet, or no longer
             os.unlink(temporary)
-            raise
+        raise
     _sync_folder(folder)
 
 

@@ -6,26 +6,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._core import step
+from ._core import loss, step
 
 SETTINGS = ("alpha", "loss_weight", "reduction", "normalize", "ignore_index")
 
 
-def check_settings(centers: NDArray[Any], settings: dict[str, Any]) -> None:
-    """Raise what a step with these would raise; a batch of no rows moves nothing."""
-    features = np.empty((0, centers.shape[1]), centers.dtype)
-    step(features, np.empty(0, np.intp), centers, **settings)
+# The dtypes are said: NumPy counts the default one once too often in every call.
+
+
+def check_settings(settings: dict[str, Any]) -> None:
+    """Raise what a step with them would raise."""
+    step([], np.empty(0, np.intp), np.empty((0, 1), np.float64), **settings)
+
+
+def check_centers(centers: NDArray[Any], *, written: bool) -> None:
+    """Raise what a loss with them would or, if they are to be written, a step."""
+    no_rows = np.empty_like(centers, shape=(0, *np.shape(centers)[1:]), subok=False)
+    use = step if written else loss
+    use(no_rows, np.empty(0, np.intp), centers)
 
 
 def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
     """Return them as plain Python values; raise what a step with them would raise."""
-    # The dtype is said: NumPy counts the default one once too often in every call.
-    check_settings(np.empty((0, 0), np.float64), settings)
+    check_settings(settings)
     ignore_index = settings["ignore_index"]
     return {
         "alpha": float(settings["alpha"]),
         "loss_weight": float(settings["loss_weight"]),
-        "reduction": str(settings["reduction"]),
+        "reduction": str.__str__(settings["reduction"]),  # that of an enum is another
         "normalize": bool(settings["normalize"]),
         "ignore_index": None if ignore_index is None else int(ignore_index),
     }

@@ -236,19 +236,24 @@ WRONG = [
     (
         {"init": np.zeros((4, 3), np.float16)},
         TypeError,
-        "centers has dtype float16, expected float32 or float64: "
-        "make it with centers.astype(np.float32)",
+        "init has dtype float16, expected float32 or float64: "
+        "make it with init.astype(np.float32)",
     ),
     (
         {"init": np.zeros((4, 3), np.dtype("f4").newbyteorder())},
         TypeError,
-        f"centers has dtype {np.dtype('f4').newbyteorder()}, expected native byte "
-        "order: make it with centers.astype(np.float32)",
+        f"init has dtype {np.dtype('f4').newbyteorder()}, expected native byte "
+        "order: make it with init.astype(np.float32)",
     ),
     (
         {"dtype": "float16"},
         TypeError,
         "dtype is 'float16', expected float32 or float64",
+    ),
+    (
+        {"dtype": "float31"},
+        TypeError,
+        "dtype is 'float31', expected float32 or float64",
     ),
     # NumPy would make it float64, which nobody asked for.
     ({"dtype": None}, TypeError, "dtype is None, expected float32 or float64"),
@@ -277,11 +282,11 @@ WRONG = [
         ValueError,
         "init has shape (3, 4), expected (4, 3)",
     ),
-    ({"init": read_only()}, ValueError, "centers is read-only"),
+    ({"init": read_only()}, ValueError, "init is read-only"),
     (
         {"init": np.zeros((3, 4)).T},
         ValueError,
-        "centers has strided rows: each row must be contiguous in memory",
+        "init has strided rows: each row must be contiguous in memory",
     ),
     ({"alpha": -1}, ValueError, "alpha is -1, expected a finite number >= 0"),
     ({"alpha": NAN}, ValueError, "alpha is nan, expected a finite number >= 0"),
@@ -311,6 +316,14 @@ def test_wrong_arguments(given, error, message):
         CenterLoss(**({"num_classes": 4, "feat_dim": 3} | given))
     assert type(caught.value) is error
     assert str(caught.value) == message
+
+
+def test_an_error_draws_no_number():
+    rng = np.random.default_rng(5)
+    for wrong in ({"alpha": -1}, {"dtype": "float16"}, {"reduction": "max"}):
+        with pytest.raises((TypeError, ValueError)):
+            CenterLoss(4, 3, rng=rng, **wrong)
+    assert rng.random() == np.random.default_rng(5).random()
 
 
 # --- centers from features --------------------------------------------------------

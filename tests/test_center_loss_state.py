@@ -1,10 +1,12 @@
 """The state of a CenterLoss: copied, handed over, saved and loaded."""
 
 import copy
+import enum
 import os
 import pickle
 import re
 import stat
+import warnings
 import zipfile
 
 import numpy as np
@@ -290,6 +292,43 @@ def test_a_failed_save_leaves_the_older_file(path, monkeypatch, failing):
     assert os.listdir(path.parent) == [path.name]
 
 
+@pytest.mark.skipif(os.name == "nt", reason="no limit of sizes there")
+def test_a_full_disk_leaves_the_older_file_and_nothing_else(path):
+    import resource  # Windows has none
+
+    older = CenterLoss(3, 2)
+    older.save(path)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in (0, 100, 2000, 4096, 10000, 20000, 23000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                CenterLoss(3000, 2).save(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert_same(CenterLoss.load(path), older)
+        assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interrupt_comes_out_and_leaves_nothing(path, monkeypatch, before):
+    """Ctrl-C right before or after the file gets its name."""
+    older, newer = CenterLoss(3, 2), CenterLoss(3, 2)
+    older.save(path)
+    replace = os.replace
+
+    def interrupted(*names):
+        if not before:
+            replace(*names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        newer.save(path)
+    assert_same(CenterLoss.load(path), older if before else newer)
+    assert os.listdir(path.parent) == [path.name]
+
+
 @pytest.mark.parametrize(
     ("name", "value", "error"),
     [
@@ -310,6 +349,41 @@ def test_a_setting_that_no_call_takes_is_not_saved(path, name, value, error):
         loss_fn.state_dict()
     assert f"{name}={value!r}" in repr(loss_fn)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("centers", "error", "message"),
+    [
+        (np.ones((3, 2), np.float16), TypeError, "centers has dtype float16, expected"),
+        ([[1.0, 2.0]], TypeError, "centers is a list, expected a NumPy array"),
+        (None, TypeError, "centers is a NoneType, expected a NumPy array"),
+        (np.ones(3), ValueError, r"centers has shape \(3,\), expected \(classes, f"),
+        (np.array(1.0), ValueError, r"centers has shape \(\), expected \(classes, f"),
+    ],
+)
+def test_centers_that_no_call_takes_are_not_saved(path, centers, error, message):
+    loss_fn = CenterLoss(3, 2)
+    loss_fn.save(path)
+    before = path.read_bytes()
+    loss_fn.centers = centers
+    with pytest.raises(error, match=f"^{message}"):
+        loss_fn.save(path)
+    with pytest.raises(error, match=f"^{message}"):
+        loss_fn.state_dict()
+    assert path.read_bytes() == before
+
+
+class Reduction(str, enum.Enum):  # noqa: UP042 (its str() is another text)
+    SUM = "sum"
+
+
+def test_a_reduction_that_is_an_enum_is_saved_as_its_text(path):
+    loss_fn = CenterLoss(3, 2, reduction=Reduction.SUM)
+    assert "reduction='sum'" in repr(loss_fn)
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+    loss_fn.load_state_dict(loss_fn.state_dict())
+    assert type(loss_fn.reduction) is str
 
 
 def test_settings_loaded_are_plain_values():
@@ -346,6 +420,14 @@ def test_the_file_has_the_permissions_of_any_new_file(tmp_path, path):
     assert path.stat().st_mode == plain.stat().st_mode
 
 
+@pytest.mark.skipif(os.name == "nt", reason="a file has none for others there")
+def test_a_replaced_file_keeps_its_permissions(path):
+    CenterLoss(3, 2).save(path)
+    path.chmod(0o640)
+    CenterLoss(3, 2).save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a link takes a privilege there")
 def test_a_symbolic_link_stays(tmp_path, path):
     link = tmp_path / "latest"
@@ -368,8 +450,10 @@ def test_a_device_is_not_replaced():
 
 
 def test_a_missing_folder(tmp_path):
-    with pytest.raises(FileNotFoundError):
-        CenterLoss(3, 2).save(tmp_path / "missing" / "state")
+    path = tmp_path / "missing" / "state"
+    with pytest.raises(FileNotFoundError) as caught:
+        CenterLoss(3, 2).save(path)
+    assert caught.value.filename == os.path.realpath(path)
 
 
 # --- damaged and foreign files ----------------------------------------------------
@@ -421,6 +505,53 @@ def test_any_byte_changed_is_an_error_or_harmless(path):
                 assert_same(twin, loss_fn)
             write(i, byte)
     assert errors > len(whole) / 2
+
+
+def test_any_bit_of_a_long_file_changed_is_an_error_or_harmless(path):
+    """Where an array is read in pieces, and its header may lie about the rest."""
+    loss_fn = CenterLoss(3000, 4)
+    loss_fn.save(path)
+    whole = path.read_bytes()
+    header = whole.index(b"centers.npy")
+    errors = 0
+    for i in (*range(header, header + 200), len(whole) // 2):
+        for bit in range(8):
+            changed = bytearray(whole)
+            changed[i] ^= 1 << bit
+            path.write_bytes(changed)
+            try:
+                twin = CenterLoss.load(path)
+            except ValueError:
+                errors += 1
+            else:
+                assert_same(twin, loss_fn)
+    assert errors > 1000
+
+
+@pytest.mark.parametrize("rows", [2999, 3001])
+def test_a_shape_that_does_not_fit_the_file(path, rows):
+    CenterLoss(3000, 4).save(path)
+    changed = path.read_bytes().replace(b"(3000, 4)", b"(%d, 4)" % rows)
+    path.write_bytes(changed)
+    assert_no_state(path)
+
+
+@pytest.mark.parametrize("name", ["centers", "centers.npy"])
+def test_a_name_that_is_there_twice(path, name):
+    """One of the two would not be looked at."""
+    np.savez(path, **contents())
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile says so too
+        archive.writestr(name, b"")
+    assert_no_state(path, "it has an entry twice$")
+
+
+def test_a_descriptor_is_no_path(path):
+    CenterLoss(3, 2).save(path)
+    with path.open("rb") as file:
+        with pytest.raises(TypeError, match="PathLike"):
+            CenterLoss.load(file.fileno())
+        assert file.read(2) == b"PK"  # it is open still
 
 
 def test_foreign_files(path):
@@ -483,7 +614,7 @@ def test_too_little_memory_is_no_damage(path, monkeypatch):
     def load(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(np, "load", load)
+    monkeypatch.setattr(np.lib.format, "read_array", load)
     with pytest.raises(MemoryError):
         CenterLoss.load(path)
 

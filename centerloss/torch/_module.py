@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Literal
 
-import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
@@ -320,7 +319,7 @@ class CenterLoss(nn.Module):
 
     def _check_settings(self) -> None:
         settings = {name: getattr(self, name) for name in _settings.SETTINGS}
-        _settings.check_settings(np.empty((1, 1)), settings)
+        _settings.check_settings(settings)
 
     # Those below take checked tensors: to C where that can be, else to plain PyTorch.
 
