@@ -1,11 +1,32 @@
 """Tensors as NumPy arrays: the same memory, seen from the other side."""
 
-from typing import Any
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def told_of_tensors(function: Callable[P, T]) -> Callable[P, T]:
+    """Put the errors of NumPy arrays in the words of those who gave tensors."""
+
+    @functools.wraps(function)
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return function(*args, **kwargs)
+        except (TypeError, ValueError) as error:
+            message = str(error).replace("features", "embeddings")
+            message = re.sub(r"\.astype\(np\.(\w+)\)", r".to(torch.\1)", message)
+            raise type(error)(message.replace(".copy()", ".clone()")) from None
+
+    return wrapper
 
 
 def array(tensor: torch.Tensor) -> NDArray[Any]:

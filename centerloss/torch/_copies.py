@@ -27,6 +27,8 @@ def convert_state_dict(state: Mapping[str, Any]) -> dict[str, Tensor]:
 
     Raises
     ------
+    TypeError
+        If ``state`` is no mapping.
     ValueError
         If there is not exactly one two-dimensional tensor whose name is ``centers``
         or ends in ``.centers``.
@@ -40,6 +42,9 @@ def convert_state_dict(state: Mapping[str, Any]) -> dict[str, Tensor]:
     >>> loss_fn.load_state_dict(convert_state_dict(checkpoint))
     <All keys matched successfully>
     """
+    if not isinstance(state, Mapping):
+        kind = type(state).__name__
+        raise TypeError(f"state is a {kind}, expected a dict as from state_dict()")
     found = {
         name: value
         for name, value in state.items()

@@ -12,7 +12,7 @@ from torch.autograd.graph import increment_version
 
 import centerloss
 
-from ._arrays import array
+from ._arrays import array, told_of_tensors
 from ._plain import rates
 
 
@@ -27,6 +27,7 @@ def _weights(sample_weight: Tensor | None) -> Any:
     return None if sample_weight is None else array(sample_weight)
 
 
+@told_of_tensors
 def loss(
     embeddings: Tensor,
     labels: Tensor,
@@ -48,6 +49,7 @@ def loss(
     return _loss_tensor(value, centers)
 
 
+@told_of_tensors
 def value_and_grad(
     embeddings: Tensor,
     labels: Tensor,
@@ -71,6 +73,7 @@ def value_and_grad(
     return _loss_tensor(value, centers), gradient
 
 
+@told_of_tensors
 def step(
     embeddings: Tensor,
     labels: Tensor,
@@ -99,6 +102,7 @@ def step(
     return _loss_tensor(value, centers), gradient
 
 
+@told_of_tensors
 def update_centers(
     embeddings: Tensor,
     labels: Tensor,

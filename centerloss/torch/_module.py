@@ -143,6 +143,13 @@ class CenterLoss(nn.Module):
         self.reduction = reduction
         self.normalize = normalize
         self.ignore_index = ignore_index
+        if not isinstance(auto_update, bool):
+            raise TypeError(f"auto_update is {auto_update!r}, expected True or False")
+        if not isinstance(process_group, dist.ProcessGroup | None):
+            raise TypeError(
+                f"process_group is {process_group!r}, expected one as from "
+                "torch.distributed.new_group()"
+            )
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
@@ -168,6 +175,15 @@ class CenterLoss(nn.Module):
             if init.shape != shape:
                 raise ValueError(
                     f"init has shape {tuple(init.shape)}, expected {shape}"
+                )
+            # The same for all devices, though only C needs it.
+            row_stride, stride = init.stride()
+            if init.numel() > 0 and (
+                (self.feat_dim > 1 and stride != 1)
+                or (self.num_classes > 1 and row_stride < self.feat_dim)
+            ):
+                raise ValueError(
+                    "init has strided or overlapping rows: pass init.contiguous()"
                 )
             return init.detach().to(device=device, dtype=dtype)
         if not isinstance(init, str):
@@ -219,6 +235,7 @@ class CenterLoss(nn.Module):
             CPU, what PyTorch makes of a label out of range.
         """
         _check_tensors(self.centers, embeddings, labels, sample_weight)
+        sample_weight = _as_numpy_has(sample_weight)
         needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
         moves = self.auto_update and self.training and needs_gradient
         batch = (embeddings, labels, sample_weight)
@@ -229,7 +246,7 @@ class CenterLoss(nn.Module):
         rows = _detached(*batch)
         if self.process_group is not None:
             # First, so that an error in one rank's rows is raised on all of them.
-            rows = gather_rows(*rows, self.process_group)
+            rows = self._gather(*rows, self.process_group)
         loss = self._loss(*batch)
         self._move(*rows)
         return loss
@@ -251,9 +268,9 @@ class CenterLoss(nn.Module):
             The number of centers updated.
         """
         _check_tensors(self.centers, embeddings, labels, sample_weight)
-        rows = _detached(embeddings, labels, sample_weight)
+        rows = _detached(embeddings, labels, _as_numpy_has(sample_weight))
         if self.process_group is not None:
-            rows = gather_rows(*rows, self.process_group)
+            rows = self._gather(*rows, self.process_group)
         return int(self._move(*rows))
 
     @torch.no_grad()
@@ -317,9 +334,28 @@ class CenterLoss(nn.Module):
         named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         return f"{self.num_classes}, {self.feat_dim}, {named}"
 
+    @torch.compiler.disable  # PyTorch's compiler cannot look into C
     def _check_settings(self) -> None:
         settings = {name: getattr(self, name) for name in _settings.SETTINGS}
         _settings.check_settings(settings)
+
+    def _gather(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        sample_weight: Tensor | None,
+        group: dist.ProcessGroup,
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Return the rows of all ranks, if they are right on each."""
+        error = None
+        try:
+            self._check_settings()
+            _plain.check(
+                embeddings, labels, self.centers, sample_weight, self.ignore_index
+            )
+        except (TypeError, ValueError, IndexError) as found:
+            error = found
+        return gather_rows(embeddings, labels, sample_weight, error, group)
 
     # Those below take checked tensors: to C where that can be, else to plain PyTorch.
 
@@ -333,6 +369,8 @@ class CenterLoss(nn.Module):
             _plain.check(embeddings, *rest, self.ignore_index)
             return _plain.loss(embeddings, *rest, *objective)
         cpu = _ops if _looked_at(embeddings) else _cpu
+        embeddings, labels = _kept(embeddings), _kept(labels)
+        sample_weight = sample_weight if sample_weight is None else _kept(sample_weight)
         batch = (_rows(embeddings), labels, self.centers, sample_weight)
         if not (torch.is_grad_enabled() and embeddings.requires_grad):
             return cpu.loss(*batch, *objective)
@@ -344,6 +382,8 @@ class CenterLoss(nn.Module):
     ) -> Tensor:
         objective = (self.reduction, self.loss_weight, self.ignore_index)
         cpu = _ops if _looked_at(embeddings) else _cpu
+        embeddings, labels = _kept(embeddings), _kept(labels)
+        sample_weight = sample_weight if sample_weight is None else _kept(sample_weight)
         batch = (_rows(embeddings), labels, self.centers, sample_weight)
         loss, gradient = cpu.step(*batch, *objective, self.alpha, self.normalize)
         # Past the attribute machinery of modules, which takes longer than the copy.
@@ -390,6 +430,24 @@ def _detached(
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     weights = None if sample_weight is None else sample_weight.detach()
     return embeddings.detach(), labels, weights
+
+
+def _as_numpy_has(sample_weight: Tensor | None) -> Tensor | None:
+    """Return the weights in a dtype that NumPy has by itself."""
+    if sample_weight is not None and sample_weight.dtype is torch.bfloat16:
+        return sample_weight.float()
+    return sample_weight
+
+
+def _kept(tensor: Tensor) -> Tensor:
+    """Return what can be kept for the backward pass.
+
+    What was made under `torch.inference_mode` cannot, and PyTorch would say so when
+    the centers have moved already.
+    """
+    if torch.compiler.is_compiling():  # which cannot ask
+        return tensor
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _rows(embeddings: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
 """The loss and the move of the centers in PyTorch's own operations.
 
 For devices other than the CPU, and where PyTorch has to differentiate what C did:
-forward mode, or weights that need a gradient. Only the centers of the batch's classes
-are touched; nothing has the size of all. The formulas are those of
+forward mode, or weights that need a gradient. A move touches the centers of the batch's
+classes alone, and makes nothing of the size of all. The formulas are those of
 `centerloss.reference`; results agree within rounding, not bit by bit.
 """
 
@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from .. import _reference_checks as checks
-from ._arrays import stand_in, values
+from ._arrays import stand_in, told_of_tensors, values
 
 
+@told_of_tensors
 def check(
     embeddings: Tensor,
     labels: Tensor,

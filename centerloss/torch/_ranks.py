@@ -4,35 +4,59 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+
 
 def gather_rows(
     embeddings: Tensor,
     labels: Tensor,
     sample_weight: Tensor | None,
+    error: Exception | None,
     group: dist.ProcessGroup,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """Return the batches of all ranks, one after the other in the order of the ranks.
 
-    Every rank has to call it. The batches may have different numbers of rows.
+    Every rank has to call it: one whose batch is wrong with the `error`, which is
+    raised there; the others then raise that they have heard of it. The batches may
+    have different numbers of rows.
     """
     weighted = sample_weight is not None
-    own = torch.tensor([len(embeddings), weighted], device=embeddings.device)
-    all_ranks = torch.stack(_gather(own, group)).tolist()
-    if any(other != weighted for _, other in all_ranks):
-        given = [rank for rank, (_, other) in enumerate(all_ranks) if other]
+    own = [0, 0, 0, 0]
+    if error is None:
+        own = [1, _DTYPES.index(embeddings.dtype), len(embeddings), weighted]
+    of_ranks = _gather(torch.tensor(own, device=embeddings.device), group)
+    good, dtypes, counts, weights = zip(*(x.tolist() for x in of_ranks), strict=True)
+    if error is not None:
+        raise error
+    if not all(good):
         raise ValueError(
-            f"sample_weight is given on ranks {given} of {len(all_ranks)}, "
+            f"the batch is refused on ranks {_where(good, 0)} of {len(good)}, "
+            "where the error says why"
+        )
+    if len(set(dtypes)) > 1:
+        names = [str(_DTYPES[i]) for i in dtypes]
+        raise ValueError(f"embeddings have dtypes {names} on the ranks, expected one")
+    if any(other != weighted for other in weights):
+        raise ValueError(
+            f"sample_weight is given on ranks {_where(weights, 1)} of {len(weights)}, "
             "expected on all or none"
         )
-    counts = [rows for rows, _ in all_ranks]
-    return (
-        _gather_uneven(embeddings, counts, group),
-        _gather_uneven(labels, counts, group),
-        None if sample_weight is None else _gather_uneven(sample_weight, counts, group),
-    )
+    # In one shape and dtype, for a collective takes no other; both are exact.
+    width = embeddings.shape[1:].numel()
+    rows = _gather_uneven(embeddings.reshape(len(embeddings), width), counts, group)
+    classes = _gather_uneven(labels.to(torch.int64), counts, group)
+    if sample_weight is None:
+        return rows, classes, None
+    return rows, classes, _gather_uneven(sample_weight.double(), counts, group)
 
 
-def _gather_uneven(rows: Tensor, counts: list[int], group: dist.ProcessGroup) -> Tensor:
+def _where(values: tuple[int, ...], wanted: int) -> list[int]:
+    return [rank for rank, value in enumerate(values) if value == wanted]
+
+
+def _gather_uneven(
+    rows: Tensor, counts: tuple[int, ...], group: dist.ProcessGroup
+) -> Tensor:
     """Gather tensors of so many rows: a collective takes those of one shape alone."""
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
     padded[: len(rows)] = rows

@@ -146,6 +146,18 @@ def spoiled(kind, x, y, w):
         w = w.clone().index_fill_(0, torch.tensor([3]), -1.0)
     if kind == "weights missing":
         w = None
+    if kind == "fewer labels":
+        y = y[:-1]
+    if kind == "more labels":
+        y = torch.cat([y, y])
+    if kind == "fewer weights":
+        w = w[:-1]
+    if kind == "wider rows":
+        x = torch.ones(len(x), ROW + 1, requires_grad=True)
+    if kind == "wrong dtype":
+        x = x.detach().double().requires_grad_()
+    if kind == "other dtype":
+        x = x.detach().bfloat16().requires_grad_()
     return x, y, w
 
 
@@ -168,9 +180,22 @@ def wrong(kind, how, rank, group):
 
 WRONG = [
     (kind, how)
-    for kind in ("label", "weight", "weights missing")
+    for kind in (
+        *("label", "weight", "weights missing", "fewer labels", "more labels"),
+        *("fewer weights", "wider rows", "wrong dtype", "other dtype"),
+    )
     for how in ("forward", "update")
 ]
+
+
+def other_forms(rank, group):
+    """Rank 1 has the same numbers in another shape, and in other dtypes."""
+    loss_fn, *_ = loss_and_rows({}, process_group=group)
+    x, y, w = rows_of(rank, 0, weighted=True)
+    if rank == 1:
+        x, y, w = x.detach().reshape(-1, 1, ROW).requires_grad_(), y.byte(), w.double()
+    loss_fn(x, y, w)
+    return loss_fn.centers
 
 
 def scenarios(rank, group):
@@ -181,6 +206,7 @@ def scenarios(rank, group):
         results["ddp", rate] = in_ddp(rank, group, group, rate)
     results["trap"] = in_ddp(rank, group, None, 0.0)
     results["alone"] = alone(rank)
+    results["other forms"] = other_forms(rank, group)
     for kind, how in WRONG:
         results[kind, how] = wrong(kind, how, rank, group)
     return results

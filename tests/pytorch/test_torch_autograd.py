@@ -249,6 +249,32 @@ def test_gradients_of_two_losses_add_up():
     torch.testing.assert_close(embeddings.grad, expected + embeddings.detach())
 
 
+@pytest.mark.parametrize("auto_update", [True, False])
+def test_labels_and_weights_from_inference_mode(auto_update):
+    """PyTorch keeps none such for a backward pass."""
+    embeddings, *rest = batch()
+    with torch.inference_mode():
+        labels, weights = (x.clone() for x in rest)
+    results = []
+    for given in ((labels, weights), rest):
+        loss_fn = module(auto_update=auto_update)
+        loss = loss_fn(embeddings, *given)
+        (gradient,) = torch.autograd.grad(loss, embeddings)
+        results.append((loss.detach(), gradient, loss_fn.centers))
+    for ours, expected in zip(*results, strict=True):
+        assert same_bits(ours, expected)
+
+
+def test_embeddings_from_inference_mode():
+    expected, labels, _ = batch()
+    with torch.inference_mode():
+        embeddings = expected.clone().requires_grad_()
+    for given in (embeddings, expected):
+        loss_fn = module()
+        loss_fn(given, labels).backward()
+    assert same_bits(embeddings.grad, expected.grad)
+
+
 def test_embeddings_changed_in_place_are_an_error():
     """Not a wrong gradient: the backward pass of PyTorch says so."""
     embeddings, labels, _ = batch()

@@ -139,27 +139,57 @@ def test_trap_without_a_group(ranks):
         assert not same_bits(results["alone"], ranks[0]["alone"])
 
 
-LABEL = f"IndexError: labels[{{}}] is {CLASSES}, but there are {CLASSES} classes"
-WEIGHT = "ValueError: sample_weight[{}] is -1.0, expected a finite number >= 0"
+MISTAKES = {
+    "label": f"IndexError: labels[2] is {CLASSES}, but there are {CLASSES} classes",
+    "weight": "ValueError: sample_weight[3] is -1.0, expected a finite number >= 0",
+    "fewer labels": "ValueError: labels has shape (7,), expected (8,): one label "
+    "per row of embeddings",
+    "more labels": "ValueError: labels has shape (16,), expected (8,): one label "
+    "per row of embeddings",
+    "fewer weights": "ValueError: sample_weight has shape (7,), expected (8,): one "
+    "weight per row of embeddings",
+    "wider rows": "ValueError: embeddings has 8 values per row, but centers has 7: "
+    "shapes (8, 8) and (5, 7)",
+    "wrong dtype": "TypeError: embeddings has dtype float64, but centers has float32: "
+    "pass embeddings.to(torch.float32)",
+}
 
 
 @pytest.mark.parametrize("how", ["forward", "update"])
-@pytest.mark.parametrize(
-    ("kind", "message", "row"), [("label", LABEL, 2), ("weight", WEIGHT, 3)]
-)
-def test_a_mistake_on_one_rank_is_raised_on_all(ranks, kind, message, row, how):
-    """Nothing has changed, and the next call is as good as ever.
-
-    The row is that of the whole batch; of its own, where the rank's loss finds it.
-    """
+@pytest.mark.parametrize("kind", MISTAKES)
+def test_a_mistake_on_one_rank_is_raised_on_all(ranks, kind, how):
+    """Nothing has changed, and the next call is as good as ever."""
     loss_fn, *_ = loss_and_rows({})
     loss_fn(*isolated_ranks.whole_batch(len(ranks), 0, weighted=True))
+    others = (
+        f"ValueError: the batch is refused on ranks [1] of {len(ranks)}, where the "
+    )
+    others += "error says why"
     for rank, results in enumerate(ranks):
         ours = results[kind, how]
-        own = rank == 1 and how == "forward"
-        assert ours["raised"] == message.format(row if own else 8 + row)
+        assert ours["raised"] == (MISTAKES[kind] if rank == 1 else others)
         assert ours["unchanged"]
         assert same_bits(ours["centers"], loss_fn.centers)
+
+
+@pytest.mark.parametrize("how", ["forward", "update"])
+def test_embeddings_of_two_dtypes(ranks, how):
+    dtypes = ["torch.float32"] * len(ranks)
+    dtypes[1] = "torch.bfloat16"
+    for results in ranks:
+        ours = results["other dtype", how]
+        message = (
+            f"ValueError: embeddings have dtypes {dtypes} on the ranks, expected one"
+        )
+        assert ours["raised"] == message
+        assert ours["unchanged"]
+
+
+def test_labels_and_weights_of_other_dtypes_and_rows_of_another_shape(ranks):
+    loss_fn, *_ = loss_and_rows({})
+    loss_fn(*isolated_ranks.whole_batch(len(ranks), 0, weighted=True))
+    for results in ranks:
+        assert same_bits(results["other forms"], loss_fn.centers)
 
 
 @pytest.mark.parametrize("how", ["forward", "update"])

@@ -69,12 +69,20 @@ def prepared(name, fault=None):
     return loss_fn, tensors
 
 
+def of_tensors(message):
+    """The message of a NumPy function, said of tensors."""
+    message = message.replace("features", "embeddings").replace(
+        ".astype(np", ".to(torch"
+    )
+    return message.replace("embeddings.copy()", "embeddings.clone()")
+
+
 def assert_raises_and_changes_nothing(call, loss_fn, tensors, error, message):
     before = [t.detach().clone() for t in (loss_fn.centers, *tensors)]
     with pytest.raises(error) as raised:
         call(*tensors)
     assert type(raised.value) is error
-    assert str(raised.value) == message
+    assert str(raised.value) == of_tensors(message)
     after = (loss_fn.centers, *tensors)
     for a, b in zip(after, before, strict=True):
         assert torch.equal(a, b) or (same_bits(a, b) and b.isnan().any())
@@ -160,7 +168,10 @@ def test_other_devices(how, name):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64], ids=str)
 def test_centers_in_half_precision_are_refused(dtype):
     """At once, and after the whole network has been made so."""
-    message = f"centers has dtype {str(dtype)[6:]}, expected float32 or float64"
+    message = (
+        f"^centers has dtype {str(dtype)[6:]}, expected float32 or float64: make it "
+        r"with centers.to\(torch.float32\)$"
+    )
     with pytest.raises(TypeError, match=message):
         CenterLoss(7, 6, dtype=dtype)
     with pytest.raises(TypeError, match=message):
@@ -185,7 +196,7 @@ def test_embeddings_in_the_memory_of_the_centers(path):
         loss_fn(rows, labels)
         expected(module().centers[1:4].clone().requires_grad_(), labels)
     else:
-        with pytest.raises(ValueError, match="^centers overlaps features in memory$"):
+        with pytest.raises(ValueError, match="^centers overlaps embeddings in memory$"):
             loss_fn(rows, labels)
     assert same_bits(loss_fn.centers, expected.centers)
 
@@ -234,11 +245,41 @@ def test_wrong_sizes(sizes, error, message):
             "init has shape \\(6, 7\\), expected \\(7, 6\\)",
         ),
         (torch.ones(7), ValueError, "init has shape \\(7,\\), expected \\(7, 6\\)"),
+        (
+            torch.ones(6, 7).T,
+            ValueError,
+            "init has strided or overlapping rows: pass i",
+        ),
+        (torch.ones(6).expand(7, 6), ValueError, "init has strided or overlapping row"),
     ],
 )
 def test_wrong_init(init, error, message):
+    """Each at once, not in the first call."""
     with pytest.raises(error, match=f"^{message}"):
         CenterLoss(7, 6, init=init)
+
+
+def test_rows_of_a_larger_tensor_are_kept_as_centers():
+    whole = torch.zeros(7, 9)
+    loss_fn = CenterLoss(7, 6, init=whole[:, :6])
+    embeddings, labels, _ = batch()
+    assert loss_fn.update(embeddings, labels)
+    assert whole[:, :6].any()
+    assert not whole[:, 6:].any()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("auto_update", "no", "True or False"),
+        ("auto_update", 1, "True or False"),
+        ("process_group", "gloo", "one as from torch.distributed.new_group()"),
+    ],
+)
+def test_wrong_settings_of_the_module_alone(name, value, expected):
+    with pytest.raises(TypeError) as raised:
+        CenterLoss(7, 6, **{name: value})
+    assert str(raised.value) == f"{name} is {value!r}, expected {expected}"
 
 
 @pytest.mark.parametrize(

@@ -135,6 +135,21 @@ def test_a_gradient_for_the_weights_changes_neither_loss_nor_centers(reduction):
         assert_near(a, copied(b), torch.float32)
 
 
+@pytest.mark.parametrize("needs_gradient", [False, True])
+def test_weights_in_bfloat16(needs_gradient):
+    """NumPy has them from another package, but a network has them."""
+    embeddings, labels, weights = batch()
+    weights = weights.bfloat16().requires_grad_(needs_gradient)
+    results = []
+    for given in (weights, weights.float()):
+        loss_fn = module()
+        loss = loss_fn(embeddings, labels, given)
+        loss_fn.update(embeddings, labels, given)
+        results.append((loss.detach(), loss_fn.centers))
+    for ours, expected in zip(*results, strict=True):
+        assert same_bits(ours, expected)
+
+
 @pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
 @pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 12), (2, 3, 4), (2, 12, 1)])
 def test_rows_of_any_shape(in_c, shape):

@@ -517,3 +517,8 @@ def test_checkpoints_without_centers_or_with_too_many(state, has):
     message = f"state has {has}, expected one tensor of shape \\(classes, features\\) "
     with pytest.raises(ValueError, match=message):
         convert_state_dict(state)
+
+
+def test_a_module_is_no_checkpoint():
+    with pytest.raises(TypeError, match="^state is a CenterLoss, expected a dict as"):
+        convert_state_dict(CenterLoss(7, 6))
