@@ -2,8 +2,8 @@
  * Center loss in C: the contract.
  *
  * Center loss (Wen, Zhang, Li, Qiao, ECCV 2016) pulls the feature row x_i of
- * every sample towards the center c_j of its class j = y_i. README.md in this
- * folder derives the formulas and says how the numbers are rounded.
+ * every sample towards the center c_j of its class j = y_i. README.md beside
+ * the sources derives the formulas and says how the numbers are rounded.
  *
  * Shapes, used everywhere:
  *

@@ -1,6 +1,6 @@
 /*
- * centerloss._core: each function reads its arguments, makes what it will
- * return, plans, and only then runs its job, which cannot fail.
+ * centerloss._core: each function reads its arguments, plans and makes what it
+ * will return, and only then runs its job, which cannot fail.
  */
 #define CL_IMPORTS_NUMPY
 #include "numpy_api.h"

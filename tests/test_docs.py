@@ -25,9 +25,7 @@ def test_every_page_is_in_the_toctree():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
-    links = re.findall(r"\]\(([^):#]+)\)", text(page))
-    assert [link for link in links if not (DOCS / link).exists()] == []
+def test_cards_lead_somewhere(page):
     cards = re.findall(r"^:link: (.*)", text(page), re.M)
     assert [name for name in cards if not list(DOCS.glob(f"{name}.*"))] == []
 

@@ -118,6 +118,13 @@ class CenterLoss(nn.Module):
     """
 
     centers: Tensor
+    alpha: float
+    loss_weight: float
+    reduction: Literal["none", "sum", "mean"]
+    normalize: bool
+    ignore_index: int | None
+    auto_update: bool
+    process_group: dist.ProcessGroup | None
 
     def __init__(
         self,
