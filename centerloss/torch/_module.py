@@ -452,9 +452,8 @@ def _kept(tensor: Tensor) -> Tensor:
     What was made under `torch.inference_mode` cannot, and PyTorch would say so when
     the centers have moved already.
     """
-    if torch.compiler.is_compiling():  # which cannot ask
-        return tensor
-    return tensor.clone() if tensor.is_inference() else tensor
+    compiling = torch.compiler.is_compiling()  # and cannot ask
+    return tensor.clone() if not compiling and tensor.is_inference() else tensor
 
 
 def _rows(embeddings: Tensor) -> Tensor:
