@@ -2,12 +2,14 @@
 
 import inspect
 
+import ml_dtypes
 import numpy as np
 import pytest
 from batches import CALLS, MOVES_CENTERS, batch
 from wrong_calls import FAULTS, D, K, faulty_calls, good_call, run
 
 import centerloss
+from centerloss import reference
 
 
 def error_of(cl, name, call):
@@ -32,6 +34,37 @@ def test_messages(cl, name):
         if type(error) is not fault.error or str(error) != fault.message:
             wrong.append(f"{fault.error.__name__}: {fault.message}\n  got {error!r}")
     assert not wrong, "\n".join(wrong)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_names_and_places_of_arguments(cl, name):
+    call, function = good_call(name), getattr(cl, name)
+    features, labels, centers = (
+        call[part] for part in ("features", "labels", "centers")
+    )
+    before = centers.copy()
+    known = inspect.signature(getattr(reference, name)).parameters
+    everything = set().union(
+        *(inspect.signature(getattr(reference, c)).parameters for c in CALLS)
+    )
+    for wrong in (*sorted(everything - set(known)), "lambda_c", "Features"):
+        with pytest.raises(TypeError) as raised:
+            function(features, labels, centers, **{wrong: None})
+        message = f"{name}() got an unexpected keyword argument '{wrong}'"
+        assert str(raised.value) == message
+    with pytest.raises(TypeError) as raised:
+        function(features, labels, centers, 0.5)
+    assert str(raised.value) == (
+        f"{name}() takes 3 positional arguments but 4 were given"
+    )
+    with pytest.raises(TypeError) as raised:
+        function(features, labels, centers, labels=labels)
+    assert str(raised.value) == f"{name}() got multiple values for argument 'labels'"
+    with pytest.raises(
+        TypeError, match=rf"^{name}\(\) missing .* argument.* 'centers'"
+    ):
+        function(features, labels)
+    assert np.array_equal(centers, before)
 
 
 def earlier_and_later(name):
@@ -63,6 +96,15 @@ def test_order(cl, name):
 def test_every_kind_of_error_is_tried():
     assert len({(fault.kind, fault.error) for fault in FAULTS}) == 41
     assert sum(1 for _ in earlier_and_later("step")) > 500
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_bfloat16_features_need_float32_centers(cl, name):
+    x, y, c = batch((3, D), K, centers_dtype=np.float64)
+    with pytest.raises(
+        TypeError, match="^features has dtype bfloat16, but centers has"
+    ):
+        getattr(cl, name)(x.astype(ml_dtypes.bfloat16), y, c)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.dtype(np.float16).newbyteorder()])

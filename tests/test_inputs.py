@@ -183,6 +183,66 @@ def test_what_cannot_be_an_array_is_named(cl, name):
         getattr(cl, name)((row for row in x), y, c)
 
 
+class Meddler:
+    """A number that does something while it is read."""
+
+    def __init__(self, meddle):
+        self.meddle = meddle
+
+    def __index__(self):
+        self.meddle()
+        return -1
+
+
+@every_call
+@pytest.mark.filterwarnings("ignore:Setting the dtype")
+@pytest.mark.parametrize(
+    ("spoiled", "dtype"),
+    [
+        ("features", "i4"),
+        ("labels", "f8"),
+        ("centers", "i4"),
+        ("sample_weight", "M8[s]"),
+        ("out", "i4"),
+    ],
+)
+def test_a_number_cannot_change_a_dtype_unseen(name, spoiled, dtype):
+    x, y, c = batch((5, 3), 2)
+    arrays = {"features": x, "labels": y.astype(np.int64), "centers": c}
+    arrays["sample_weight"] = np.ones(5)
+    if spoiled == "out":
+        if name not in ("gradient", "value_and_grad", "step"):
+            return
+        arrays["out"] = np.empty_like(x)
+
+    def meddle():
+        arrays[spoiled].dtype = dtype
+
+    with pytest.raises(TypeError, match=f"^{spoiled} has dtype "):
+        getattr(centerloss, name)(**arrays, ignore_index=Meddler(meddle))
+
+
+@every_call
+@pytest.mark.parametrize("spoiled", ["features", "labels", "centers", "sample_weight"])
+def test_a_number_cannot_free_an_array_of_a_subclass_unseen(name, spoiled):
+    """A view of it was taken before, of the memory that is gone."""
+    x, y, c = batch((5000, 3), 2)
+    given = {"features": x, "labels": y, "centers": c, "sample_weight": np.ones(5000)}
+    arrays = {part: np.copy(array).view(Shrinking) for part, array in given.items()}
+    arrays[spoiled] = Shrinking(given[spoiled].shape, given[spoiled].dtype)
+    arrays[spoiled][...] = given[spoiled]
+
+    def meddle():
+        arrays[spoiled].resize((1, 1), refcheck=False)
+
+    with pytest.raises(ValueError, match=r"shapes? \(1, 1\)|1 values per row|has 1:"):
+        getattr(centerloss, name)(**arrays, ignore_index=Meddler(meddle))
+
+
+class Shrinking(np.ndarray):
+    """A subclass with memory of its own."""
+
+
 @every_call
 @pytest.mark.parametrize("spoiled", ["features", "labels", "centers", "out"])
 def test_a_handler_of_bad_numbers_cannot_spoil_an_array_unseen(name, spoiled):
@@ -217,6 +277,8 @@ def test_arrays_of_other_libraries(cl, name):
         function(Tensor(y), Tensor(y), c)
     with pytest.raises(TypeError, match=r"^labels has dtype float32, expected"):
         function(Tensor(x), Tensor(x), c)
+    with pytest.raises(TypeError, match=r"^labels has dtype float32, expected"):
+        function(x[:0], Tensor(x[:0, 0]), c)
 
 
 def test_memory_mapped_features_and_centers(cl, tmp_path):

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import signal
 import sys
 import sysconfig
 import threading
@@ -90,6 +91,22 @@ def test_no_thread_outlives_its_call():
     while number_of_threads() > before and time.perf_counter() < deadline:
         time.sleep(0.01)
     assert number_of_threads() <= before
+
+
+@unix
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("name", CALLS)
+def test_signals_are_blocked_after_a_call_as_before(name):
+    """Threads are made with all of them blocked, and so must not be the caller."""
+    batch = large_batch()
+    for own in (set(), {signal.SIGUSR1}):
+        before = signal.pthread_sigmask(signal.SIG_SETMASK, own)
+        try:
+            getattr(centerloss, name)(*batch)
+            after = signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        assert after == own
 
 
 @unix

@@ -115,6 +115,11 @@ def one_element_apart(array):
     return np.lib.stride_tricks.as_strided(memory, array.shape, strides)
 
 
+def backwards(array):
+    """The same from the last row to the first."""
+    return one_element_apart(array)[::-1]
+
+
 def read_only(array):
     copy = array.copy()
     copy.flags.writeable = False
@@ -276,6 +281,7 @@ def _memory():
         ("strided", np.asfortranarray, strided),
         ("on itself", on_one_row, "{} overlaps itself"),
         ("on itself", one_element_apart, "{} overlaps itself"),
+        ("on itself", backwards, "{} overlaps itself"),
     )
     with_rows = tuple(name for name in OUT_HOLDS if name != "loss")
     for kind, change, message in changes:
@@ -285,7 +291,7 @@ def _memory():
             functions=CALLS if read_too else MOVES_CENTERS,
         )
     for kind, change, message in changes:
-        in_rows = kind == "strided" or change is one_element_apart
+        in_rows = kind == "strided" or change in (one_element_apart, backwards)
         yield changed(
             *("out", change, ValueError, message.format("out"), kind),
             functions=with_rows if in_rows else tuple(OUT_HOLDS),

@@ -51,6 +51,10 @@ def functions():
     for name in CALLS:
         faulty = [(call, fault.error) for fault, call in faulty_calls(name)]
         yield f"{name}-every_error", getattr(centerloss, name), faulty
+        nothing = {"features": [], "labels": [], "centers": np.ones((2, 1), np.float32)}
+        # Its __index__ makes a number anew in every call.
+        nothing["ignore_index"] = np.int64(10**12)
+        yield f"{name}-nothing", getattr(centerloss, name), [(nothing, ())]
     for n in (2, 0, None):
         yield (
             f"set_num_threads-{n}",

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch_batches import batch, module, reductions, same_bits  # noqa: E402
 
-from centerloss.torch import CenterLoss, convert_state_dict  # noqa: E402
+from centerloss.torch import CenterLoss, _module, convert_state_dict  # noqa: E402
 
 
 def moved(calls=1, **settings):
@@ -154,6 +154,19 @@ def test_num_updated_does_not_follow_labels_that_are_used_again():
     loss_fn(torch.ones(3, 6, requires_grad=True), labels)
     labels.zero_()
     assert loss_fn.num_updated == 3
+    labels = torch.tensor([0, 1, 2])
+    loss_fn.update(torch.ones(3, 6), labels)
+    labels.zero_()
+    assert loss_fn.num_updated == 3
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_a_class_without_weight_counts_as_one_in_the_batch(in_c, monkeypatch):
+    if not in_c:
+        monkeypatch.setattr(_module, "_in_c", lambda *_: False)
+    loss_fn, weights = module(), torch.tensor([1.0, 0.0, 0.0])
+    assert loss_fn.update(torch.ones(3, 6), torch.tensor([0, 1, 1]), weights) == 2
+    assert loss_fn.num_updated == 2
 
 
 SETTINGS = [
