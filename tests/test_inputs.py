@@ -265,6 +265,22 @@ def test_a_handler_of_bad_numbers_cannot_spoil_an_array_unseen(name, spoiled):
         getattr(centerloss, name)(**arrays, sample_weight=signalling_nan)
 
 
+@pytest.mark.filterwarnings("ignore:Setting the dtype")
+def test_nor_the_dtype_of_out():
+    x, y, c = batch((64, 8), 2)
+    out = np.empty_like(x)
+    signalling_nan = np.full(64, 0x7FA00000, np.uint32).view(np.float32)
+
+    def handler(*_):
+        out.dtype = np.int32
+
+    with (
+        np.errstate(invalid="call", call=handler),
+        pytest.raises(TypeError, match="^out has dtype int32, expected float32$"),
+    ):
+        centerloss.step(x, y, c, sample_weight=signalling_nan, out=out)
+
+
 @every_call
 def test_arrays_of_other_libraries(cl, name):
     x, y, c = batch((5, 3), 2)
