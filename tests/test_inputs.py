@@ -195,7 +195,7 @@ class Meddler:
 
 
 @every_call
-@pytest.mark.filterwarnings("ignore:Setting the dtype")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
     ("spoiled", "dtype"),
     [
@@ -244,6 +244,7 @@ class Shrinking(np.ndarray):
 
 
 @every_call
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("spoiled", ["features", "labels", "centers", "out"])
 def test_a_handler_of_bad_numbers_cannot_spoil_an_array_unseen(name, spoiled):
     """NumPy may call it as the weights become float64, when all else is checked."""
@@ -265,7 +266,7 @@ def test_a_handler_of_bad_numbers_cannot_spoil_an_array_unseen(name, spoiled):
         getattr(centerloss, name)(**arrays, sample_weight=signalling_nan)
 
 
-@pytest.mark.filterwarnings("ignore:Setting the dtype")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_nor_the_dtype_of_out():
     x, y, c = batch((64, 8), 2)
     out = np.empty_like(x)
