@@ -98,6 +98,17 @@ def test_every_kind_of_error_is_tried():
     assert sum(1 for _ in earlier_and_later("step")) > 500
 
 
+@pytest.mark.parametrize("name", ["gradient", "value_and_grad", "step"])
+def test_an_overlap_of_one_element(cl, name):
+    """The last of one array is the first of the other."""
+    memory = np.zeros(2 * K * D - 1, np.float32)
+    low, high = memory[: K * D].reshape(K, D), memory[K * D - 1 :].reshape(K, D)
+    for x, out in ((low, high), (high, low)):
+        with pytest.raises(ValueError, match="^out overlaps features in memory$"):
+            getattr(cl, name)(x, np.arange(K), np.ones((K, D), np.float32), out=out)
+    assert not memory.any()
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_bfloat16_features_need_float32_centers(cl, name):
     x, y, c = batch((3, D), K, centers_dtype=np.float64)

@@ -475,10 +475,12 @@ def _in_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
     """Whether C can take these, and PyTorch needs no other derivative from it."""
     if embeddings.device.type != "cpu":
         return False
-    if sample_weight is not None and sample_weight.requires_grad:
-        return not torch.is_grad_enabled()
+    weights_matter = sample_weight is not None and sample_weight.requires_grad
+    if weights_matter and torch.is_grad_enabled():
+        return False
     if torch.compiler.is_compiling():
         return True  # pragma: no cover: PyTorch reads it, and runs what it made of it
     if transforming():
         return False
-    return forward_ad.unpack_dual(embeddings).tangent is None
+    given = (embeddings,) if sample_weight is None else (embeddings, sample_weight)
+    return all(forward_ad.unpack_dual(x).tangent is None for x in given)

@@ -179,6 +179,28 @@ def test_forward_mode_moves_no_center_by_itself():
     assert torch.equal(loss_fn.centers, before)
 
 
+@pytest.mark.parametrize("needs_gradient", [False, True])
+@pytest.mark.parametrize("which", ["embeddings", "weights"])
+def test_forward_mode_by_embeddings_and_by_weights(which, needs_gradient):
+    """Whether or not the weights could have a gradient, were any wanted."""
+    embeddings, labels, weights = batch(dtype=torch.float64)
+    loss_fn = module(dtype=torch.float64, auto_update=False)
+    weights = weights.double().requires_grad_(needs_gradient)
+    given = {"embeddings": embeddings.detach(), "weights": weights}
+    direction = torch.ones_like(given[which])
+
+    def loss(values):
+        x, w = (values if name == which else given[name] for name in given)
+        return loss_fn(x, labels, w)
+
+    with torch.no_grad(), forward_ad.dual_level():
+        dual = forward_ad.make_dual(given[which], direction)
+        tangent = forward_ad.unpack_dual(loss(dual)).tangent
+        step = 1e-6 * direction
+        expected = (loss(given[which] + step) - loss(given[which] - step)) / 2e-6
+    torch.testing.assert_close(tangent, expected, rtol=1e-6, atol=1e-8)
+
+
 def test_functional_call_takes_other_centers():
     embeddings, labels, _ = wide()
     loss_fn = still()
