@@ -1,25 +1,24 @@
 """The class that keeps the centers and the settings between calls."""
 
-import contextlib
-import errno
-import math
 import os
-import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._core import class_sums, loss, step, update_centers, value_and_grad
-from ._settings import SETTINGS, check_centers, check_settings, plain_settings, size
-
-if TYPE_CHECKING:
-    import zipfile
+from ._files import read_npz, replacing, write_npz
+from ._settings import (
+    SETTINGS,
+    check_centers,
+    check_keys,
+    check_settings,
+    plain_settings,
+    size,
+)
 
 _FILE_FORMAT = 1
-_MOST_COMPRESSED = 1032  # bytes into one, by zip's usual method
-_LONGEST_HEADER = 1000  # several times what `save` writes; a longer one may be a trap
 
 
 class CenterLoss:
@@ -335,7 +334,7 @@ class CenterLoss:
         if not isinstance(state, Mapping):
             kind = type(state).__name__
             raise TypeError(f"state is a {kind}, expected a dict as from state_dict()")
-        _check_keys("state", state, ("centers", *SETTINGS))
+        check_keys("state", state, ("centers", *SETTINGS))
         centers, own = np.asarray(state["centers"]), self.centers
         if centers.shape != own.shape:
             raise ValueError(f"centers has shape {centers.shape}, expected {own.shape}")
@@ -383,8 +382,8 @@ class CenterLoss:
             name: [] if value is None else value
             for name, value in plain_settings(self._settings()).items()
         }
-        with _replacing(path) as file:
-            _write_npz(file, format=_FILE_FORMAT, centers=self.centers, **settings)
+        with replacing(path) as file:
+            write_npz(file, format=_FILE_FORMAT, centers=self.centers, **settings)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
@@ -464,39 +463,9 @@ def _is_float(dtype: DTypeLike) -> bool:
         return False
 
 
-def _check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> None:
-    for key in expected:
-        if key not in keys:
-            raise ValueError(f"{what} has no {key!r}, expected {', '.join(expected)}")
-    for key in keys:
-        if key not in expected:
-            raise ValueError(f"{what} has a {key!r}, expected {', '.join(expected)}")
-
-
-def _write_npz(file: BinaryIO, **arrays: Any) -> None:
-    """Do as np.savez, which before NumPy 2.4 leaves the archive open when it fails."""
-    import zipfile  # here, as few processes need it and its import takes 3 ms
-
-    with zipfile.ZipFile(file, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                value = np.asanyarray(array)
-                np.lib.format.write_array(entry, value, allow_pickle=False)
-
-
 def _read_state(file: BinaryIO) -> dict[str, Any]:
     """Read what `CenterLoss.save` wrote, with centers that are in order for writing."""
-    import zipfile
-
-    if file.read(4) != b"PK\x03\x04":
-        raise ValueError("it is no .npz file")
-    most = _MOST_COMPRESSED * os.fstat(file.fileno()).st_size
-    with zipfile.ZipFile(file) as archive:
-        names = [name.removesuffix(".npy") for name in archive.namelist()]
-        _check_keys("it", names, ("format", "centers", *SETTINGS))
-        if len(set(names)) < len(names):
-            raise ValueError("it has an entry twice")
-        state = {name: _read_npy(archive, name, most) for name in names}
+    state = read_npz(file, ("format", "centers", *SETTINGS))
     file_format = state.pop("format").item()
     if file_format != _FILE_FORMAT:
         raise ValueError(f"its format is {file_format!r}, expected {_FILE_FORMAT}")
@@ -505,57 +474,3 @@ def _read_state(file: BinaryIO) -> dict[str, Any]:
     check_centers(centers, written=True)
     settings = {name: x.item() if x.size else None for name, x in state.items()}
     return {"centers": centers, **settings}
-
-
-def _read_npy(archive: "zipfile.ZipFile", name: str, most: int) -> NDArray[Any]:
-    """Read an array of at most so many bytes: NumPy makes room before it reads."""
-    with archive.open(f"{name}.npy") as entry:
-        np.lib.format.read_magic(entry)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(
-            entry, max_header_size=_LONGEST_HEADER
-        )
-    if math.prod(shape) * dtype.itemsize > most:
-        raise ValueError(f"{name} has shape {shape}, more than the file holds")
-    with archive.open(f"{name}.npy") as entry:
-        array: NDArray[Any] = np.lib.format.read_array(
-            entry, allow_pickle=False, max_header_size=_LONGEST_HEADER
-        )
-        if entry.read(1):  # the sum that finds damage is compared at the end
-            raise ValueError(f"{name} has shape {shape}, less than the file holds")
-    return array
-
-
-@contextlib.contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of ``path`` once it is on the disk."""
-    # As in plain writing, a symbolic link stays and its target is written.
-    target = os.path.realpath(os.fsdecode(path))
-    if os.path.exists(target) and not os.path.isfile(target):
-        raise ValueError(f"{target} is not a regular file")
-    folder = os.path.dirname(target)
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), target)
-    temporary = os.path.join(folder, f".centerloss-{os.urandom(8).hex()}.tmp")
-    try:
-        with open(temporary, "xb") as file:
-            if os.path.exists(target):
-                shutil.copymode(target, temporary)
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)  # closed by now: Windows renames no open file
-    except BaseException:
-        with contextlib.suppress(OSError):  # it may not be there yet, or no longer
-            os.unlink(temporary)
-        raise
-    _sync_folder(folder)
-
-
-def _sync_folder(folder: str) -> None:
-    """Make the names in a folder last, where the system knows how."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -1,6 +1,7 @@
 """The settings that both classes named CenterLoss keep, and what they may be."""
 
 import operator
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,9 @@ from ._core import loss, step
 SETTINGS = ("alpha", "loss_weight", "reduction", "normalize", "ignore_index")
 
 
-# The dtypes are said: NumPy counts the default one once too often in every call.
-
-
 def check_settings(settings: dict[str, Any]) -> None:
     """Raise what a step with them would raise."""
+    # The dtypes are said: NumPy counts the default one once too often in every call.
     step([], np.empty(0, np.intp), np.empty((0, 1), np.float64), **settings)
 
 
@@ -24,6 +23,15 @@ def check_centers(centers: NDArray[Any], *, written: bool) -> None:
     no_rows = np.empty_like(centers, shape=(0, *np.shape(centers)[1:]), subok=False)
     use = step if written else loss
     use(no_rows, np.empty(0, np.intp), centers)
+
+
+def check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> None:
+    for key in expected:
+        if key not in keys:
+            raise ValueError(f"{what} has no {key!r}, expected {', '.join(expected)}")
+    for key in keys:
+        if key not in expected:
+            raise ValueError(f"{what} has a {key!r}, expected {', '.join(expected)}")
 
 
 def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:

@@ -107,17 +107,11 @@ find_types(cl_call *call)
         call->batch.types = CL_BFLOAT16_FLOAT32;
     }
     else {
-        const char *expected = single ? "float32" : "float64";
-        if (is_real(call->features)) {
-            PyErr_Format(PyExc_TypeError,
-                         "features has dtype %S, but centers has %s: pass "
-                         "features.astype(np.%s)",
-                         dtype, expected, expected);
-        }
-        else {
-            PyErr_Format(PyExc_TypeError, "features has dtype %S, but centers has %s",
-                         dtype, expected);
-        }
+        const char *hint = single ? ": pass features.astype(np.float32)"
+                                  : ": pass features.astype(np.float64)";
+        PyErr_Format(PyExc_TypeError, "features has dtype %S, but centers has %s%s",
+                     dtype, single ? "float32" : "float64",
+                     is_real(call->features) ? hint : "");
         return false;
     }
     return true;

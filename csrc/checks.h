@@ -14,9 +14,9 @@ extern const char *const cl_argument_names[ARGUMENTS];
 bool
 cl_check_types(cl_call *call, int *ignore_overflow);
 
-/* Look at the arrays again after code of the caller's, an __array__, __float__ or
- * __index__, which can give one that was checked before another dtype, shape or
- * memory. */
+/* Look at the arrays again after code of the caller's: an __array__, __float__ or
+ * __index__, or a handler of numpy.errstate. It can give an array that was checked
+ * before another dtype, shape or memory. */
 bool
 cl_check_still(cl_call *call);
 
