@@ -3,7 +3,7 @@
 VENV := .venv
 RUN := $(VENV)/bin/python
 READY := $(VENV)/.ready
-C_FILES := $(wildcard csrc/*.c csrc/*.h)
+C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h)
 C_ELSEWHERE := $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/fuzz/*.h docs/*.c)
 
 # What is tried, unless a name is given as in `make PYTHON=python3.12 CC=clang test`.

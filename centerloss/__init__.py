@@ -8,7 +8,6 @@ __version__ = "0.1.0.dev0"
 
 import logging
 
-from ._center_loss import CenterLoss
 from ._core import (
     center_delta,
     class_sums,
@@ -23,6 +22,7 @@ from ._core import (
 from ._include import get_include
 from ._threads import default_num_threads
 from ._versions import log_build, show_versions
+from .center_loss import CenterLoss
 
 __all__ = [
     "CenterLoss",

@@ -1,16 +1,14 @@
-"""Where the C library lies."""
+"""The folder of the C library."""
 
 import os.path
 
 
 def get_include() -> str:
-    """Return the folder of the C library: ``centerloss.h`` and the sources behind it.
+    """Return the folder of the C library: ``centerloss.h`` and its sources.
 
-    To be compiled with one's own program are ``plan.c``, ``jobs.c``, ``groups.c``,
-    ``threads.c``, ``dispatch.c`` and ``kernels_*.c``: as C11, with
-    ``-ffp-contract=off`` and threads; they need nothing else. The other ``.c`` files,
-    which lie there in a clone, are the Python module's. ``centerloss.h`` says how to
-    use the library.
+    Compile every ``.c`` file in it with your program: as C11, with
+    ``-ffp-contract=off`` and threads; nothing else is needed. ``centerloss.h`` says how
+    to use the library.
 
     Returns
     -------
@@ -25,5 +23,5 @@ def get_include() -> str:
     """
     package = os.path.dirname(__file__)
     installed = os.path.join(package, "csrc")
-    in_a_clone = os.path.join(os.path.dirname(package), "csrc")
+    in_a_clone = os.path.join(os.path.dirname(package), "csrc", "kernels")
     return installed if os.path.isdir(installed) else in_a_clone

@@ -32,25 +32,26 @@ main(void)
         .label_size = sizeof(labels[0]),
         .label_signed = true,
     };
-    const cl_objective objective = {.reduction = CL_MEAN, .loss_weight = 1.0};
-    const cl_rate rate = {.alpha = 0.5, .normalize = true};
-    const cl_result result = {
+    const cl_loss_options loss_options = {.reduction = CL_MEAN, .loss_weight = 1.0};
+    const cl_update_options update_options = {.alpha = 0.5, .normalize = true};
+    const cl_outputs outputs = {
         .loss = &loss,
         .gradient = (char *)gradient,
         .gradient_stride = sizeof(gradient[0]),
     };
 
-    /* Once, before any job: the kernels for this processor. */
+    /* Once, before any operation: choose the kernels for this processor. */
     if (!cl_select_isa(NULL)) {
         fprintf(stderr, "no kernels for this processor\n");
         return 1;
     }
 
-    /* All that can fail is here. The 1 is the most threads it may use. */
+    /* Everything that can fail is here. The 1 is the maximum number of threads. */
     cl_plan plan;
     const cl_status status = cl_plan_make(&plan, &batch, CL_LOSSES | CL_GROUPS, 1);
     if (status == CL_OK) {
-        cl_step(&batch, &plan, &objective, &rate, &result);
+        cl_step(&batch, &plan, (char *)centers, &loss_options, &update_options,
+                &outputs);
     }
     cl_plan_free(&plan);
     if (status != CL_OK) {

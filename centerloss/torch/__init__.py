@@ -5,7 +5,7 @@ PyTorch's operations. ``pip install "centerloss[torch]"`` brings what it needs.
 `centerloss.torch.metric_learning` is the same loss for pytorch-metric-learning.
 """
 
-from ._copies import convert_state_dict
-from ._module import CenterLoss
+from ._convert import convert_state_dict
+from .module import CenterLoss
 
 __all__ = ["CenterLoss", "convert_state_dict"]

@@ -7,7 +7,7 @@ from pytorch_metric_learning.losses import BaseMetricLossFunction
 from pytorch_metric_learning.utils import common_functions, loss_and_miner_utils
 from torch import Tensor
 
-from . import _module
+from . import module
 
 
 class CenterLoss(BaseMetricLossFunction):
@@ -61,7 +61,7 @@ class CenterLoss(BaseMetricLossFunction):
         self, num_classes: int, embedding_size: int, alpha: float = 0.5, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.center_loss = _module.CenterLoss(
+        self.center_loss = module.CenterLoss(
             num_classes,
             embedding_size,
             alpha=alpha,

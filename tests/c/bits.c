@@ -43,8 +43,8 @@ static const struct {
 /* How a batch is worked on. Gradients that overflow a half are among them, and
  * ones that are subnormal in each type. */
 static const struct {
-    cl_objective objective;
-    cl_rate rate;
+    cl_loss_options loss;
+    cl_update_options update;
     bool weighted, ignores;
 } options[] = {
     {{CL_MEAN, 1.0}, {0.5, true}, false, false},
@@ -217,22 +217,23 @@ free_arrays(arrays *a)
 
 /* What lies between the rows of the gradient is to keep its bits too. */
 static uint64_t
-hash_result(uint64_t hash, const arrays *a, const cl_result *result)
+hash_outputs(uint64_t hash, const arrays *a, const cl_outputs *outputs)
 {
-    hash = hashed(hash, result->loss, sizeof(*result->loss));
+    hash = hashed(hash, outputs->loss, sizeof(*outputs->loss));
     hash = hashed(hash, a->losses, a->losses_bytes);
-    return result->gradient == NULL ? hash
-                                    : hashed(hash, a->gradient, a->gradient_bytes);
+    return outputs->gradient == NULL ? hash
+                                     : hashed(hash, a->gradient, a->gradient_bytes);
 }
 
-/* All jobs. */
+/* All operations. */
 static uint64_t
-hash_jobs(uint64_t hash, const arrays *a, const cl_plan *plan,
-          const cl_objective *objective, const cl_rate *rate)
+hash_operations(uint64_t hash, const arrays *a, cl_plan *plan,
+                const cl_loss_options *loss_options,
+                const cl_update_options *update_options)
 {
     const cl_batch *b = &a->batch;
     double loss = 0;
-    cl_result result = {
+    cl_outputs outputs = {
         .loss = &loss,
         .row_losses = a->losses,
         .row_loss_stride = types_of[b->types].center.size,
@@ -240,17 +241,17 @@ hash_jobs(uint64_t hash, const arrays *a, const cl_plan *plan,
         .gradient_stride = a->gradient_stride,
     };
     for (int step = 0; step < STEPS; step++) {
-        cl_step(b, plan, objective, rate, &result);
+        cl_step(b, plan, a->centers, loss_options, update_options, &outputs);
     }
-    hash = hash_result(hash, a, &result);
-    cl_update_centers(b, plan, rate);
+    hash = hash_outputs(hash, a, &outputs);
+    cl_update_centers(b, plan, a->centers, update_options);
     hash = hashed(hash, a->centers, a->centers_bytes);
-    cl_value_and_grad(b, plan, objective, &result);
-    hash = hash_result(hash, a, &result);
-    result.gradient = NULL;
-    cl_value_and_grad(b, plan, objective, &result);
-    hash = hash_result(hash, a, &result);
-    cl_center_delta(b, plan, rate->normalize, a->deltas, b->center_stride);
+    cl_value_and_grad(b, plan, loss_options, &outputs);
+    hash = hash_outputs(hash, a, &outputs);
+    outputs.gradient = NULL;
+    cl_value_and_grad(b, plan, loss_options, &outputs);
+    hash = hash_outputs(hash, a, &outputs);
+    cl_center_delta(b, plan, update_options->normalize, a->deltas, b->center_stride);
     hash = hashed(hash, a->deltas, a->centers_bytes);
     cl_class_sums(b, plan, a->classes, a->sums, a->counts);
     hash = hashed(hash, a->classes, plan->classes * 8);
@@ -268,7 +269,7 @@ print_line(cl_types types, shape s, int threads, int first, int last)
     for (int i = first; i < last; i++) {
         memcpy(a.centers, a.old_centers, (size_t)a.centers_bytes);
         a.batch.weights = options[i].weighted ? a.weights : NULL;
-        a.batch.ignores = options[i].ignores;
+        a.batch.has_ignore_index = options[i].ignores;
         cl_plan plan;
         if (cl_plan_make(&plan, &a.batch, CL_LOSSES | CL_GROUPS, threads) != CL_OK) {
             stop("no plan");
@@ -276,7 +277,7 @@ print_line(cl_types types, shape s, int threads, int first, int last)
         if (large && plan.threads != threads) {
             stop("not as many threads as meant: LARGE_BYTES has to change");
         }
-        hash = hash_jobs(hash, &a, &plan, &options[i].objective, &options[i].rate);
+        hash = hash_operations(hash, &a, &plan, &options[i].loss, &options[i].update);
         cl_plan_free(&plan);
     }
     free_arrays(&a);

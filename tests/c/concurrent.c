@@ -81,13 +81,13 @@ batch_of(caller *c, int step)
         .K = K,
         .features = (const char *)features,
         .feature_stride = D * 4,
-        .centers = (char *)c->centers,
+        .centers = (const char *)c->centers,
         .center_stride = D * 4,
         .labels = (const char *)labels,
         .label_stride = 8,
         .label_size = 8,
         .label_signed = true,
-        .ignores = true,
+        .has_ignore_index = true,
         .ignore_index = K - 1,
     };
 }
@@ -96,18 +96,19 @@ static void *
 take_steps(void *argument)
 {
     caller *c = argument;
-    const cl_result result = {
+    const cl_outputs outputs = {
         .loss = &c->loss, .gradient = (char *)c->gradient, .gradient_stride = D * 4};
-    const cl_objective mean = {CL_MEAN, 1.0};
-    const cl_rate rate = {0.5, true};
+    const cl_loss_options loss_options = {CL_MEAN, 1.0};
+    const cl_update_options update_options = {0.5, true};
     for (int step = 0; step < STEPS && !c->failed; step++) {
         const cl_batch batch = batch_of(c, step);
         cl_plan plan;
         c->failed = cl_plan_make(&plan, &batch, CL_LOSSES | CL_GROUPS, c->threads);
         if (!c->failed) {
             c->orders |= plan.in_batch_order ? 2 : 1;
-            cl_step(&batch, &plan, &mean, &rate, &result);
-            cl_value_and_grad(&batch, &plan, &mean, &result);
+            cl_step(&batch, &plan, (char *)c->centers, &loss_options, &update_options,
+                    &outputs);
+            cl_value_and_grad(&batch, &plan, &loss_options, &outputs);
         }
         cl_plan_free(&plan);
     }

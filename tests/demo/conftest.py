@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from demo_files import NAMES, idx, images_of
 
 from centerloss.demo.__main__ import main
+from tests.demo.demo_files import NAMES, idx, images_of
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import subprocess
 import sys
 
 import pytest
-from demo_files import PNG, numbers
 
 import centerloss.demo
 from centerloss.demo import Result, Settings, report
+from tests.demo.demo_files import PNG, numbers
 
 
 def test_digits_reach_the_target(tmp_path):

@@ -4,9 +4,9 @@ import gzip
 
 import numpy as np
 import pytest
-from demo_files import NAMES, PNG, idx, images_of
 
 from centerloss.demo import DataError, load_digits_split, load_idx
+from tests.demo.demo_files import NAMES, PNG, idx, images_of
 
 TRAIN_IMAGES, TRAIN_LABELS = NAMES["train"]
 TEST_IMAGES, TEST_LABELS = NAMES["t10k"]

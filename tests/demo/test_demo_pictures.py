@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from demo_files import numbers
 from PIL import Image
 
 import centerloss.demo
@@ -21,6 +20,7 @@ from centerloss.demo import (
     report,
     train,
 )
+from tests.demo.demo_files import numbers
 
 
 def drawn(features, scales):

@@ -22,11 +22,11 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from comparing import difference, outcome
-from making import Maker
 
 import centerloss
 from centerloss import reference
+from tests.fuzz.comparing import difference, outcome
+from tests.fuzz.generate import Maker
 
 
 def describe(value):

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import ml_dtypes
 import numpy as np
-from lies import Opinionated, Subclass
+
+from tests.fuzz.hostile_objects import Opinionated, Subclass
 
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 POOL = np.random.default_rng(0).standard_normal(1 << 14)

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import ml_dtypes
 import numpy as np
-from making import SETTINGS, TAKES
 
 import centerloss
-from centerloss import _center_loss
+from centerloss import center_loss
+from tests.fuzz.generate import SETTINGS, TAKES
 
 
 def invoke(call, module):
@@ -17,14 +17,14 @@ def invoke(call, module):
     if not kind:
         return getattr(module, method)(**arguments)
     names = ("class_sums", "loss", "step", "update_centers", "value_and_grad")
-    before = {name: getattr(_center_loss, name) for name in names}
+    before = {name: getattr(center_loss, name) for name in names}
     try:
         for name in names:
-            setattr(_center_loss, name, getattr(module, name))
+            setattr(center_loss, name, getattr(module, name))
         return invoke_method(method, arguments)
     finally:
         for name in names:
-            setattr(_center_loss, name, before[name])
+            setattr(center_loss, name, before[name])
 
 
 def invoke_method(method, arguments):

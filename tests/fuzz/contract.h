@@ -76,8 +76,8 @@ check_gaps(const array *a, const char *name);
 
 typedef struct {
     cl_batch batch; /* without its centers, which every run sets */
-    cl_objective objective;
-    cl_rate rate;
+    cl_loss_options loss_options;
+    cl_update_options update_options;
     int needs, threads;
     bool wants_gradient;
     unsigned gradient_layout, deltas_layout, losses_layout;

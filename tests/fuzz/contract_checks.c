@@ -39,11 +39,11 @@ factor_of(const test_case *t, const int64_t *classes, const results *r)
         add(&W, classes[i] < 0 ? 0.0 : weight_of(t, i));
     }
     check_close(r->plan_weight, W.sum, W.size, F64, "W", 0);
-    if (t->objective.reduction != CL_MEAN) {
-        return t->objective.loss_weight;
+    if (t->loss_options.reduction != CL_MEAN) {
+        return t->loss_options.loss_weight;
     }
     /* Of a tiny or huge W the last bits count; they are those of the plan. */
-    return r->plan_weight > 0 ? t->objective.loss_weight / r->plan_weight : 0.0;
+    return r->plan_weight > 0 ? t->loss_options.loss_weight / r->plan_weight : 0.0;
 }
 
 static void
@@ -70,19 +70,19 @@ check_losses(const test_case *t, const int64_t *classes, double factor, bool emp
     for (int64_t i = 0; i < t->batch.B; i++) {
         const double expected = row_loss(t, i, classes[i]);
         add(&all, expected);
-        if (t->objective.reduction == CL_NONE) {
+        if (t->loss_options.reduction == CL_NONE) {
             const double value = classes[i] < 0 ? 0.0 * factor : factor * expected;
             const double smallest = factor * formats[F64].smallest * 1e12;
             check_close(load(row_of(losses, i), c), value, smallest + fabs(value), c,
                         "loss", i);
         }
     }
-    if (t->objective.reduction != CL_NONE && !tells_nothing(&all)) {
+    if (t->loss_options.reduction != CL_NONE && !tells_nothing(&all)) {
         const double value = empty ? 0.0 : factor * all.sum;
         const double smallest = factor * formats[F64].smallest * 1e15;
         check_close(loss, value, smallest + fabs(value), F64, "total loss", 0);
     }
-    else if (t->objective.reduction == CL_NONE && loss != 0.0) {
+    else if (t->loss_options.reduction == CL_NONE && loss != 0.0) {
         fail("a number was stored for CL_NONE");
     }
 }
@@ -92,7 +92,7 @@ check_loss_results(const test_case *t, const int64_t *classes, const results *r)
 {
     const double factor = factor_of(t, classes, r);
     const bool steps = t->needs & CL_GROUPS;
-    const bool empty = t->objective.reduction == CL_MEAN && r->plan_weight == 0.0;
+    const bool empty = t->loss_options.reduction == CL_MEAN && r->plan_weight == 0.0;
     check_losses(t, classes, factor, empty, r->loss, &r->losses);
     if (steps) {
         check_losses(t, classes, factor, empty, r->step_loss, &r->step_losses);
@@ -119,8 +119,8 @@ check_center_row(const test_case *t, const class_totals *c, const results *r,
 {
     const format f = center_formats[t->batch.types];
     const double n = 1.0 + c->weights[class].sum;
-    const double share = t->rate.normalize ? 1.0 / n : 1.0;
-    const double rate = t->rate.alpha * share;
+    const double share = t->update_options.normalize ? 1.0 / n : 1.0;
+    const double rate = t->update_options.alpha * share;
     for (int64_t j = 0; j < t->batch.D; j++) {
         const total *sum = &c->sums[class * t->batch.D + j];
         const int64_t at = j * formats[f].size;

@@ -200,18 +200,18 @@ take_options(input *in, test_case *t)
     b->types = bits % CL_TYPES;
     b->label_size = 1 << (bits >> 2 & 3);
     b->label_signed = bits >> 4 & 1;
-    b->ignores = bits >> 5 & 1;
+    b->has_ignore_index = bits >> 5 & 1;
     t->needs = 1 + (int)(bits >> 6 & 3) % 3;
     t->threads = 1 + (int)(bits >> 8 & 3);
-    t->objective.reduction = (bits >> 10 & 3) % 3;
-    t->rate.normalize = bits >> 12 & 1;
+    t->loss_options.reduction = (bits >> 10 & 3) % 3;
+    t->update_options.normalize = bits >> 12 & 1;
     t->wants_gradient = (bits >> 13 & 3) != 0;
     b->ignore_index = (int64_t)take(in, 1) - 2;
     if (bits >> 15) {
         b->ignore_index = (int64_t)take(in, 8);
     }
-    t->objective.loss_weight = take_factor(in);
-    t->rate.alpha = take_factor(in);
+    t->loss_options.loss_weight = take_factor(in);
+    t->update_options.alpha = take_factor(in);
     t->gradient_layout = (unsigned)take(in, 1);
     t->deltas_layout = (unsigned)take(in, 1);
     t->losses_layout = (unsigned)take(in, 1);

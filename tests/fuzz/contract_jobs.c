@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static cl_result
+static cl_outputs
 result_of(double *loss, array *losses, array *gradient, bool wants_gradient)
 {
-    return (cl_result){
+    return (cl_outputs){
         .loss = loss,
         .row_losses = losses->first,
         .row_loss_stride = losses->stride,
@@ -22,14 +22,15 @@ result_of(double *loss, array *losses, array *gradient, bool wants_gradient)
 }
 
 static void
-run_loss_jobs(const test_case *t, cl_batch *b, const cl_plan *plan, results *r)
+run_loss_jobs(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
 {
     const int feature = formats[feature_formats[b->types]].size;
     const int center = formats[center_formats[b->types]].size;
     r->losses = make_array(b->B, center, center, t->losses_layout);
     r->gradient = make_array(b->B, b->D * feature, feature, t->gradient_layout);
-    cl_result result = result_of(&r->loss, &r->losses, &r->gradient, t->wants_gradient);
-    cl_value_and_grad(b, plan, &t->objective, &result);
+    cl_outputs result =
+        result_of(&r->loss, &r->losses, &r->gradient, t->wants_gradient);
+    cl_value_and_grad(b, plan, &t->loss_options, &result);
     if (!(t->needs & CL_GROUPS)) {
         return;
     }
@@ -38,17 +39,18 @@ run_loss_jobs(const test_case *t, cl_batch *b, const cl_plan *plan, results *r)
     r->stepped = copy_of(&t->centers);
     b->centers = r->stepped.first;
     result = result_of(&r->step_loss, &r->step_losses, &r->step_gradient, true);
-    cl_step(b, plan, &t->objective, &t->rate, &result);
+    cl_step(b, plan, r->stepped.first, &t->loss_options, &t->update_options, &result);
 }
 
 static void
-run_group_jobs(const test_case *t, cl_batch *b, const cl_plan *plan, results *r)
+run_group_jobs(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
 {
     const int center = formats[center_formats[b->types]].size;
     const array before = copy_of(&t->centers);
     b->centers = t->centers.first;
     r->deltas = make_array(b->K, b->D * center, center, t->deltas_layout);
-    cl_center_delta(b, plan, t->rate.normalize, r->deltas.first, r->deltas.stride);
+    cl_center_delta(b, plan, t->update_options.normalize, r->deltas.first,
+                    r->deltas.stride);
     const size_t U = (size_t)plan->classes;
     r->touched = malloc(U * 8);
     r->sums = make_array(plan->classes, b->D * center, center, 0);
@@ -60,7 +62,7 @@ run_group_jobs(const test_case *t, cl_batch *b, const cl_plan *plan, results *r)
     }
     r->updated = before;
     b->centers = r->updated.first;
-    cl_update_centers(b, plan, &t->rate);
+    cl_update_centers(b, plan, r->updated.first, &t->update_options);
 }
 
 results

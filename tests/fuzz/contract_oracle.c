@@ -42,7 +42,7 @@ read_classes(const test_case *t, int64_t *classes)
         bool huge;
         const int64_t label = label_of(t, i, &huge);
         const bool ignored =
-            t->batch.ignores && !huge && label == t->batch.ignore_index;
+            t->batch.has_ignore_index && !huge && label == t->batch.ignore_index;
         classes[i] = ignored ? -1 : label;
         if (!ignored && (huge || label < 0 || label >= t->batch.K)) {
             return i;

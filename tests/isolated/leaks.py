@@ -14,15 +14,15 @@ import tempfile
 from itertools import cycle, islice
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
-from blocks import blocks
-from every_call import CASES, IDS
-from wrong_calls import CALLS, faulty_calls
 
 import centerloss
 from centerloss import CenterLoss
+from tests.helpers.blocks import blocks
+from tests.helpers.cases import CASES, IDS
+from tests.helpers.error_cases import CALLS, faulty_calls
 
 STATM = "/proc/self/statm"
 # What the system and Python may take anew for themselves, whatever is called.

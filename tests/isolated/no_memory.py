@@ -13,14 +13,14 @@ from _testcapi import remove_mem_hooks, set_nomemory
 from itertools import count
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
-from blocks import blocks
-from every_call import CASES, IDS, snapshot
 
 import centerloss
 from centerloss import CenterLoss
+from tests.helpers.blocks import blocks
+from tests.helpers.cases import CASES, IDS, snapshot
 
 FOREVER = 0
 SWEEPS = 5

@@ -1,0 +1,190 @@
+#include "group_rows.h"
+
+#include <string.h>
+
+/* A label as int64. An unsigned one above INT64_MAX becomes negative, which is out of
+ * range too. */
+static inline int64_t
+load_label(const char *p, int size, bool is_signed)
+{
+    uint8_t u8;
+    uint16_t u16;
+    uint32_t u32;
+    int64_t i64;
+    switch (size) {
+        case 1:
+            memcpy(&u8, p, 1);
+            return is_signed ? (int64_t)(int8_t)u8 : (int64_t)u8;
+        case 2:
+            memcpy(&u16, p, 2);
+            return is_signed ? (int64_t)(int16_t)u16 : (int64_t)u16;
+        case 4:
+            memcpy(&u32, p, 4);
+            return is_signed ? (int64_t)(int32_t)u32 : (int64_t)u32;
+        default:
+            memcpy(&i64, p, 8);
+            return i64;
+    }
+}
+
+/* `size` and `is_signed` are constants in every call, so each label type has its own
+ * loop. */
+static inline int64_t
+read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
+{
+    const int64_t B = b->B, stride = b->label_stride;
+    const uint64_t K = (uint64_t)b->K;
+    /* An unsigned label of 8 bytes that reads as negative matches no ignore_index. */
+    const bool can_match = is_signed || b->ignore_index >= 0;
+    const bool ignore = b->has_ignore_index && can_match;
+    const int64_t ignore_index = ignore ? b->ignore_index : -1;
+    int64_t *labels = plan->labels;
+    int64_t *counts = plan->counts;
+    int64_t ignored = 0;
+    for (int64_t i = 0; i < B; i++) {
+        const int64_t label = load_label(b->labels + i * stride, size, is_signed);
+        if (label == ignore_index && ignore) {
+            labels[i] = -1;
+            ignored++;
+            continue;
+        }
+        if ((uint64_t)label >= K) {
+            return i;
+        }
+        labels[i] = label;
+        if (counts != NULL) {
+            counts[label]++;
+        }
+    }
+    plan->counted = B - ignored;
+    return -1;
+}
+
+int64_t
+cl_read_labels(const cl_batch *batch, cl_plan *plan)
+{
+    const bool is_signed = batch->label_signed;
+    switch (batch->label_size) {
+        case 1:
+            return is_signed ? read_labels_as(batch, plan, 1, true)
+                             : read_labels_as(batch, plan, 1, false);
+        case 2:
+            return is_signed ? read_labels_as(batch, plan, 2, true)
+                             : read_labels_as(batch, plan, 2, false);
+        case 4:
+            return is_signed ? read_labels_as(batch, plan, 4, true)
+                             : read_labels_as(batch, plan, 4, false);
+        default:
+            return is_signed ? read_labels_as(batch, plan, 8, true)
+                             : read_labels_as(batch, plan, 8, false);
+    }
+}
+
+/* Bits that distinguish n values. */
+static int
+bits_for(int64_t n)
+{
+    int bits = 0;
+    while (bits < 63 && ((int64_t)1 << bits) < n) {
+        bits++;
+    }
+    return bits;
+}
+
+enum {
+    MAX_DIGIT_BITS = 11
+}; /* counters that stay in the first-level cache */
+
+/* One pass of the sort: move `from`, or all rows in batch order if it is NULL, to
+ * `to`, by the digit of the label that starts at bit `shift`. */
+static void
+sort_by_digit(const int64_t *labels, const int64_t *from, int64_t *to, int64_t counted,
+              int shift, int digit_bits)
+{
+    int64_t starts[1 << MAX_DIGIT_BITS];
+    const int64_t digits = (int64_t)1 << digit_bits;
+    memset(starts, 0, (size_t)digits * sizeof(*starts));
+    for (int64_t p = 0; p < counted; p++) {
+        const int64_t row = from != NULL ? from[p] : p;
+        starts[(labels[row] >> shift) & (digits - 1)]++;
+    }
+    int64_t start = 0;
+    for (int64_t digit = 0; digit < digits; digit++) {
+        const int64_t count = starts[digit];
+        starts[digit] = start;
+        start += count;
+    }
+    for (int64_t p = 0; p < counted; p++) {
+        const int64_t row = from != NULL ? from[p] : p;
+        to[starts[(labels[row] >> shift) & (digits - 1)]++] = row;
+    }
+}
+
+/* The counted rows, in batch order. */
+static void
+list_rows(const int64_t *labels, int64_t B, int64_t *rows)
+{
+    for (int64_t i = 0; i < B; i++) {
+        if (labels[i] >= 0) {
+            *rows++ = i;
+        }
+    }
+}
+
+/* A radix sort from the lowest digit up. A digit has no more values than there are
+ * rows (but at least 16), so a pass costs O(B); with K <= B^m there are O(m)
+ * passes. */
+int64_t *
+cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
+             int64_t *rows, int64_t *spare)
+{
+    const int bits = bits_for(K);
+    int max_bits = bits_for(counted);
+    max_bits = max_bits < 4 ? 4 : max_bits > MAX_DIGIT_BITS ? MAX_DIGIT_BITS : max_bits;
+    const int passes = (bits + max_bits - 1) / max_bits;
+    const bool listed = counted < B || passes == 0;
+    if (listed) {
+        list_rows(labels, B, rows);
+    }
+    const int64_t *from = listed ? rows : NULL;
+    int64_t *to = listed ? spare : rows;
+    for (int pass = 0, shift = 0; pass < passes; pass++) {
+        const int digit_bits = (bits - shift + passes - pass - 1) / (passes - pass);
+        sort_by_digit(labels, from, to, counted, shift, digit_bits);
+        shift += digit_bits;
+        from = to;
+        to = to == rows ? spare : rows;
+    }
+    return to == rows ? spare : rows;
+}
+
+int64_t
+cl_max_chunks(int64_t counted, int64_t K)
+{
+    const int64_t max_classes = counted < K ? counted : K;
+    return max_classes + counted / CHUNK_ROWS;
+}
+
+int64_t
+cl_cut_chunks(const int64_t *labels, const int64_t *rows, int64_t counted,
+              cl_chunk *chunks, int64_t *classes, int64_t *partials)
+{
+    int64_t n_chunks = 0, n_classes = 0, n_partials = 0;
+    for (int64_t start = 0; start < counted; n_classes++) {
+        const int64_t label = labels[rows[start]];
+        int64_t stop = start + 1;
+        while (stop < counted && labels[rows[stop]] == label) {
+            stop++;
+        }
+        const bool whole = stop - start <= CHUNK_ROWS;
+        for (; start < stop; start += CHUNK_ROWS) {
+            const int64_t partial = whole ? -1 : n_partials++;
+            chunks[n_chunks++] = (cl_chunk){start, n_classes, partial};
+        }
+        start = stop;
+    }
+    chunks[n_chunks] = (cl_chunk){counted, n_classes, -1};
+    *classes = n_classes;
+    *partials = n_partials;
+    return n_chunks;
+}

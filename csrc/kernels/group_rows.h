@@ -1,0 +1,51 @@
+/*
+ * The rows of a batch, grouped by label in O(B).
+ *
+ * Each class's rows, in batch order, are cut into chunks of CHUNK_ROWS (the last has
+ * what is left). The batch is cut into segments of SEGMENT_ROWS consecutive rows. The
+ * rows of a chunk that are in the same segment are added up from zero, one after
+ * another; these sums are added up to the chunk's, and the chunks' to the class's, in
+ * batch order. So a class's sum depends on its own rows and their positions in the
+ * batch, never on threads, and chains of additions are short: at most CHUNK_ROWS in a
+ * chunk, then one per chunk.
+ */
+#ifndef CENTERLOSS_GROUP_ROWS_H
+#define CENTERLOSS_GROUP_ROWS_H
+
+#include "centerloss.h"
+
+enum {
+    CHUNK_ROWS = 512,
+    SEGMENT_ROWS = 32768
+};
+
+struct cl_chunk {
+    int64_t start;       /* its rows are rows[start] up to the next chunk's start */
+    int64_t class_index; /* its class's index among those in the batch, ascending */
+    int64_t partial;     /* its row of partials, or -1: the chunk is its whole class */
+};
+
+/* Copy the labels to plan->labels, -1 for an ignored row, and count the others, class
+ * by class too unless plan->counts is NULL. Returns the first row whose label is out
+ * of range, or -1. Every later step uses the copy: the caller's array may change
+ * meanwhile. */
+int64_t
+cl_read_labels(const cl_batch *batch, cl_plan *plan);
+
+/* Sort the counted rows by label, stably. Returns `rows` or `spare`, both (counted,),
+ * whichever holds the result. */
+int64_t *
+cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
+             int64_t *rows, int64_t *spare);
+
+/* The maximum number of chunks. */
+int64_t
+cl_max_chunks(int64_t counted, int64_t K);
+
+/* Cut sorted rows into chunks, followed by a closing one, and return their number.
+ * Sets the numbers of classes and of partials. */
+int64_t
+cl_cut_chunks(const int64_t *labels, const int64_t *rows, int64_t counted,
+              cl_chunk *chunks, int64_t *classes, int64_t *partials);
+
+#endif

@@ -1,0 +1,125 @@
+/*
+ * All kernels for one instruction set: included once per set, with its target
+ * switched on and ISA_KERNELS defined as the name of the table to make.
+ */
+#include "half.h"
+#include "kernels.h"
+#include "simd.h"
+
+/* What a pass does with a row besides computing its loss. Constants wherever they are
+ * used, so the loops do not test them. */
+enum {
+    GRADIENT = 1,   /* store the gradient */
+    ACCUMULATE = 2, /* add to the class's sum */
+    SINGLETON = 4,  /* it is the class's only row: update the center at once */
+};
+
+/* A row of at most this many bytes is prefetched at once, a longer one line by line:
+ * measured faster on rows of 512 bytes and of 2 KiB, respectively. */
+enum {
+    SHORT_ROW_BYTES = 1024
+};
+
+/* Prefetch into the second-level cache, which takes many more lines at a time than the
+ * first. The address may be outside the array: a prefetch does not access it. */
+CL_INLINE void
+prefetch(const char *p, int64_t size)
+{
+#if defined(__GNUC__)
+    for (int64_t at = 0; at < size; at += LINE_BYTES) {
+        __builtin_prefetch(p + at, 0, 2);
+    }
+#else
+    (void)p;
+    (void)size;
+#endif
+}
+
+/* The last thing that a thread does in a pass. */
+CL_INLINE void
+finish_stores(const cl_pass *pass)
+{
+    if (pass->nontemporal) {
+        stream_end();
+    }
+}
+
+/* 1 / (1 + n_j), or 1 without normalization. */
+CL_INLINE double
+class_normalizer(const cl_pass *pass, double weight)
+{
+    return pass->normalize ? 1.0 / (1.0 + weight) : 1.0;
+}
+
+/* The end of the rows that are in the same segment as the one at position `from`. */
+CL_INLINE int64_t
+segment_end(const cl_plan *plan, int64_t from, int64_t stop)
+{
+    const int64_t segment = plan->rows[from] / SEGMENT_ROWS;
+    if (plan->rows[stop - 1] / SEGMENT_ROWS == segment) {
+        return stop;
+    }
+    int64_t to = from + 1;
+    while (plan->rows[to] / SEGMENT_ROWS == segment) {
+        to++;
+    }
+    return to;
+}
+
+/* Add a class's sum, and the weight behind it, to another. */
+CL_INLINE void
+add_sum(double *restrict sum, const double *restrict other, int64_t D)
+{
+    for (int64_t j = 0; j <= D; j++) {
+        sum[j] += other[j];
+    }
+}
+
+#define FEATURE float
+#define CENTER float
+#define CENTERS f32x8
+#define ON_CENTERS(op) f32x8_##op
+#define ON_FEATURES(op) f32x8_##op
+#define NAME(base) base##_float32
+#include "kernels_template.h"
+#undef FEATURE
+#undef ON_FEATURES
+#undef NAME
+
+#define FEATURE uint16_t
+#define ON_FEATURES(op) f16x8_##op
+#define NAME(base) base##_float16_float32
+#include "kernels_template.h"
+#undef ON_FEATURES
+#undef NAME
+
+#define ON_FEATURES(op) bf16x8_##op
+#define NAME(base) base##_bfloat16_float32
+#include "kernels_template.h"
+#undef FEATURE
+#undef CENTER
+#undef CENTERS
+#undef ON_CENTERS
+#undef ON_FEATURES
+#undef NAME
+
+#define FEATURE double
+#define CENTER double
+#define CENTERS f64x8
+#define ON_CENTERS(op) f64x8_##op
+#define ON_FEATURES(op) f64x8_##op
+#define NAME(base) base##_float64
+#include "kernels_template.h"
+
+const cl_kernels ISA_KERNELS[CL_TYPES] = {
+    [CL_FLOAT32] = {rows_float32, chunks_float32, finalize_chunks_float32,
+                    segment_float32, finalize_segments_float32},
+    [CL_FLOAT64] = {rows_float64, chunks_float64, finalize_chunks_float64,
+                    segment_float64, finalize_segments_float64},
+    [CL_FLOAT16_FLOAT32] = {rows_float16_float32, chunks_float16_float32,
+                            finalize_chunks_float16_float32, segment_float16_float32,
+                            finalize_segments_float16_float32},
+    [CL_BFLOAT16_FLOAT32] = {rows_bfloat16_float32, chunks_bfloat16_float32,
+                             finalize_chunks_bfloat16_float32, segment_bfloat16_float32,
+                             finalize_segments_bfloat16_float32},
+};

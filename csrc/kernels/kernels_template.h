@@ -1,0 +1,387 @@
+/*
+ * The loops for one pair of element types: a template, included by
+ * kernels_for_isa.h once per pair. Its parameters:
+ *
+ *     FEATURE, CENTER    the element types
+ *     CENTERS            f32x8 or f64x8: eight values of a center
+ *     ON_CENTERS(op)     f32x8_op or f64x8_op
+ *     ON_FEATURES(op)    f32x8_op, f64x8_op, f16x8_op or bf16x8_op: load, store, stream
+ *     NAME(base)         base with a suffix of the pair
+ *
+ * README.md beside the folder derives what is computed here.
+ */
+
+/* One row and its center. Arrays that are written overlap no others. */
+typedef struct {
+    const FEATURE *restrict x;  /* (D,) */
+    const CENTER *c;            /* (D,) */
+    CENTER *updated;            /* SINGLETON: c, to be written */
+    FEATURE *restrict gradient; /* (D,) */
+    bool nontemporal;           /* store the gradient past the caches? */
+    CENTER scale;               /* gradient = scale * d */
+    double weight;              /* w_i */
+    double *restrict sum;       /* ACCUMULATE: (D,) sum of w_i d_i so far */
+    double rate;                /* SINGLETON: c += rate * d */
+    const char *next_x;         /* a later row, prefetched meanwhile, or NULL */
+    const char *next_c;         /* its center, likewise */
+} NAME(row_task);
+
+/* c + rate * sum */
+CL_INLINE CENTERS
+NAME(moved)(CENTERS c, f64x8 sum, double rate, int n)
+{
+    f64x8 wide = f64x8_add(ON_CENTERS(widen)(c, n), f64x8_scale(sum, rate, n), n);
+    return ON_CENTERS(narrow)(wide, n);
+}
+
+/* n columns of a row, from column j on: everything that is computed per element.
+ * Returns squares + d * d. */
+CL_INLINE f64x8
+NAME(block)(f64x8 squares, const NAME(row_task) * row, int64_t j, int what, int n)
+{
+    const CENTERS c = ON_CENTERS(load)(row->c + j, n);
+    const CENTERS d = ON_CENTERS(sub)(ON_FEATURES(load)(row->x + j, n), c, n);
+    const f64x8 wide = ON_CENTERS(widen)(d, n);
+    if (what & SINGLETON) {
+        ON_CENTERS(store)(row->updated + j, NAME(moved)(c, wide, row->rate, n), n);
+    }
+    if (what & ACCUMULATE) {
+        const f64x8 weighted = f64x8_scale(wide, row->weight, n);
+        f64x8_store(row->sum + j, f64x8_add(f64x8_load(row->sum + j, n), weighted, n),
+                    n);
+    }
+    if (what & GRADIENT) {
+        const CENTERS gradient = ON_CENTERS(scale)(d, row->scale, n);
+        if (row->nontemporal && n == LANES) {
+            ON_FEATURES(stream)(row->gradient + j, gradient);
+        }
+        else {
+            ON_FEATURES(store)(row->gradient + j, gradient, n);
+        }
+    }
+    return f64x8_add(squares, f64x8_mul(wide, wide, n), n);
+}
+
+/* A whole row; returns 1/2 ||d||^2. Two sets of lanes keep the processor's adders
+ * busy. */
+CL_INLINE double
+NAME(row)(const NAME(row_task) * row, int64_t D, int what)
+{
+    const int64_t x_step = 2 * LANES * sizeof(FEATURE);
+    const int64_t c_step = 2 * LANES * sizeof(CENTER);
+    f64x8 even = f64x8_zero(), odd = f64x8_zero();
+    int64_t j = 0;
+    for (; j + 2 * LANES <= D; j += 2 * LANES) {
+        if (row->next_x != NULL) {
+            prefetch(row->next_x + j * (int64_t)sizeof(FEATURE), x_step);
+        }
+        if (row->next_c != NULL) {
+            prefetch(row->next_c + j * (int64_t)sizeof(CENTER), c_step);
+        }
+        even = NAME(block)(even, row, j, what, LANES);
+        odd = NAME(block)(odd, row, j + LANES, what, LANES);
+    }
+    if (D & 8) {
+        even = NAME(block)(even, row, j, what, 8);
+        j += 8;
+    }
+    if (D & 4) {
+        even = NAME(block)(even, row, j, what, 4);
+        j += 4;
+    }
+    if (D & 2) {
+        even = NAME(block)(even, row, j, what, 2);
+        j += 2;
+    }
+    if (D & 1) {
+        even = NAME(block)(even, row, j, what, 1);
+    }
+    return 0.5 * f64x8_total(f64x8_add(even, odd, LANES));
+}
+
+/* Row i of the batch, which is of class `label`. */
+CL_INLINE void
+NAME(init_row_task)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t label)
+{
+    const cl_batch *b = pass->batch;
+    row->x = (const FEATURE *)(b->features + i * b->feature_stride);
+    row->c = (const CENTER *)(b->centers + label * b->center_stride);
+    row->gradient = NULL;
+    row->nontemporal = pass->nontemporal;
+    if (pass->gradient != NULL) {
+        row->gradient = (FEATURE *)(pass->gradient + i * pass->gradient_stride);
+    }
+    row->weight = b->weights != NULL ? b->weights[i] : 1.0;
+    row->scale = (CENTER)(row->weight * pass->factor);
+    row->next_x = NULL;
+    row->next_c = NULL;
+}
+
+/* Prefetch row `later` and its center, unless that is the current one: rows in class
+ * order, and centers in batch order, are scattered, and the processor cannot guess
+ * where the next one is. Short rows at once; long rows line by line while the current
+ * row is computed, so the prefetches do not delay its loads. */
+static CL_NOINLINE void
+NAME(prefetch_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t later)
+{
+    const cl_batch *b = pass->batch;
+    const cl_plan *plan = pass->plan;
+    const int64_t label = plan->labels[later];
+    const int64_t x_bytes = b->D * (int64_t)sizeof(FEATURE);
+    const int64_t c_bytes = b->D * (int64_t)sizeof(CENTER);
+    const bool is_short = x_bytes <= SHORT_ROW_BYTES;
+    /* The last line is always prefetched at once: a row that starts within a line
+     * reaches into one more than its length tells. */
+    const char *x = b->features + later * b->feature_stride;
+    prefetch(x, is_short ? x_bytes : 0);
+    prefetch(x + x_bytes - 1, 1);
+    row->next_x = is_short ? NULL : x;
+    if (label >= 0 && label != plan->labels[i]) {
+        const char *c = b->centers + label * b->center_stride;
+        prefetch(c, is_short ? c_bytes : 0);
+        prefetch(c + c_bytes - 1, 1);
+        row->next_c = is_short ? NULL : c;
+        if (plan->in_batch_order && row->sum != NULL) {
+            const double *sum = row->sum + (label - plan->labels[i]) * plan->sum_size;
+            prefetch((const char *)sum, (b->D + 1) * (int64_t)sizeof(*sum));
+        }
+    }
+}
+
+CL_INLINE void
+NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
+{
+    const cl_batch *b = pass->batch;
+    for (int64_t i = first; i < last; i++) {
+        const int64_t label = pass->plan->labels[i];
+        if (label < 0) {
+            continue;
+        }
+        NAME(row_task) row = {0};
+        NAME(init_row_task)(&row, pass, i, label);
+        if (pass->prefetch_distance > 0 && i + pass->prefetch_distance < last) {
+            NAME(prefetch_row)(&row, pass, i, i + pass->prefetch_distance);
+        }
+        pass->plan->losses[i] = row.weight * NAME(row)(&row, b->D, what);
+    }
+}
+
+static void
+NAME(rows)(const cl_pass *pass, int64_t first, int64_t last)
+{
+    if (pass->gradient == NULL) {
+        NAME(rows_as)(pass, first, last, 0);
+    }
+    else {
+        NAME(rows_as)(pass, first, last, GRADIENT);
+    }
+    finish_stores(pass);
+}
+
+/* n columns of a class whose sum is complete. Adding 0.0 makes a plain zero of a
+ * negative one. */
+CL_INLINE void
+NAME(finalize_block)(const cl_pass *pass, const double *sum, double normalizer,
+                     const CENTER *c, CENTER *out, int n)
+{
+    const f64x8 total = f64x8_load(sum, n);
+    if (pass->finalize == CL_UPDATE) {
+        const CENTERS old = ON_CENTERS(load)(c, n);
+        ON_CENTERS(store)(out, NAME(moved)(old, total, pass->alpha * normalizer, n), n);
+    }
+    else {
+        const double factor = pass->finalize == CL_DELTA ? -normalizer : 1.0;
+        const f64x8 value = f64x8_add(f64x8_scale(total, factor, n), f64x8_zero(), n);
+        ON_CENTERS(store)(out, ON_CENTERS(narrow)(value, n), n);
+    }
+}
+
+static void
+NAME(finalize_class)(const cl_pass *pass, int64_t label, int64_t class_index,
+                     const double *sum)
+{
+    const cl_batch *b = pass->batch;
+    const double weight = sum[b->D];
+    const double normalizer = class_normalizer(pass, weight);
+    const CENTER *c = (const CENTER *)(b->centers + label * b->center_stride);
+    CENTER *out;
+    if (pass->finalize == CL_UPDATE) {
+        out = (CENTER *)(pass->centers + label * b->center_stride);
+    }
+    else {
+        const int64_t row = pass->finalize == CL_SUMS ? class_index : label;
+        out = (CENTER *)(pass->class_rows + row * pass->class_stride);
+    }
+    int64_t j = 0;
+    for (; j + LANES <= b->D; j += LANES) {
+        NAME(finalize_block)(pass, sum + j, normalizer, c + j, out + j, LANES);
+    }
+    for (; j < b->D; j++) {
+        NAME(finalize_block)(pass, sum + j, normalizer, c + j, out + j, 1);
+    }
+    if (pass->finalize == CL_SUMS) {
+        pass->classes[class_index] = label;
+        pass->counts[class_index] = weight;
+    }
+}
+
+/* The row at a position in class order; returns its weight. */
+CL_INLINE double
+NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *sum,
+                  int what)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t i = plan->rows[position];
+    NAME(row_task) row = {.sum = sum};
+    NAME(init_row_task)(&row, pass, i, label);
+    if (what & SINGLETON) {
+        row.updated = (CENTER *)(pass->centers + label * pass->batch->center_stride);
+        row.rate = pass->alpha * class_normalizer(pass, 1.0);
+    }
+    const int64_t later = position + pass->prefetch_distance;
+    if (later > position && later < plan->counted) {
+        NAME(prefetch_row)(&row, pass, i, plan->rows[later]);
+    }
+    const double loss = NAME(row)(&row, pass->batch->D, what);
+    if (what & GRADIENT) {
+        plan->losses[i] = row.weight * loss;
+    }
+    return row.weight;
+}
+
+CL_INLINE void
+NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, int what)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D;
+    const size_t sum_bytes = (size_t)(D + 1) * sizeof(*sum);
+    const int64_t start = chunk[0].start, stop = chunk[1].start;
+    const int64_t label = plan->labels[plan->rows[start]];
+    const bool is_whole_class = chunk->partial < 0;
+    /* The sum is the row's d. (Added to zero, a negative zero would be a plain one,
+     * but d is never one where c is: c comes out the same.) Without a gradient it is
+     * not worth loops of its own. */
+    if (what & GRADIENT && is_whole_class && stop - start == 1 &&
+        pass->finalize == CL_UPDATE && pass->batch->weights == NULL) {
+        NAME(process_row)(pass, start, label, NULL, GRADIENT | SINGLETON);
+        return;
+    }
+    double *segment_sum = sum;
+    for (int64_t from = start, to; from < stop; from = to) {
+        to = segment_end(plan, from, stop);
+        memset(segment_sum, 0, sum_bytes);
+        for (int64_t position = from; position < to; position++) {
+            segment_sum[D] +=
+                NAME(process_row)(pass, position, label, segment_sum, what);
+        }
+        if (segment_sum != sum) {
+            add_sum(sum, segment_sum, D);
+        }
+        segment_sum = sum + plan->sum_size;
+    }
+    if (is_whole_class) {
+        NAME(finalize_class)(pass, label, chunk->class_index, sum);
+    }
+    else {
+        memcpy(plan->partials + chunk->partial * (D + 1), sum, sum_bytes);
+    }
+}
+
+CL_INLINE void
+NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sum, int what)
+{
+    for (int64_t k = first; k < last; k++) {
+        NAME(chunk)(pass, &pass->plan->chunks[k], sum, what);
+    }
+}
+
+static void
+NAME(chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sum)
+{
+    if (pass->gradient == NULL) {
+        NAME(chunks_as)(pass, first, last, sum, ACCUMULATE);
+    }
+    else {
+        NAME(chunks_as)(pass, first, last, sum, ACCUMULATE | GRADIENT);
+    }
+    finish_stores(pass);
+}
+
+static void
+NAME(finalize_chunks)(const cl_pass *pass, double *sum)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D;
+    for (int64_t k = 0; k < plan->n_chunks; k++) {
+        const cl_chunk *chunk = &plan->chunks[k];
+        if (chunk->partial < 0) {
+            continue;
+        }
+        const int64_t class_index = chunk->class_index;
+        const double *partial = plan->partials + chunk->partial * (D + 1);
+        memcpy(sum, partial, (size_t)(D + 1) * sizeof(*sum));
+        for (; plan->chunks[k + 1].class_index == class_index; k++) {
+            partial += D + 1;
+            add_sum(sum, partial, D);
+        }
+        const int64_t label = plan->labels[plan->rows[chunk->start]];
+        NAME(finalize_class)(pass, label, class_index, sum);
+    }
+}
+
+CL_INLINE void
+NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
+                 int what)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D;
+    for (int64_t i = first; i < last; i++) {
+        const int64_t label = plan->labels[i];
+        if (label < 0) {
+            continue;
+        }
+        double *sum = sums + label * plan->sum_size;
+        NAME(row_task) row = {.sum = sum};
+        NAME(init_row_task)(&row, pass, i, label);
+        if (pass->prefetch_distance > 0 && i + pass->prefetch_distance < last) {
+            NAME(prefetch_row)(&row, pass, i, i + pass->prefetch_distance);
+        }
+        const double loss = NAME(row)(&row, D, what);
+        sum[D] += row.weight;
+        if (what & GRADIENT) {
+            plan->losses[i] = row.weight * loss;
+        }
+    }
+}
+
+static void
+NAME(segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
+{
+    const int64_t n = pass->batch->K * pass->plan->sum_size;
+    memset(sums, 0, (size_t)n * sizeof(*sums));
+    if (pass->gradient == NULL) {
+        NAME(segment_as)(pass, first, last, sums, ACCUMULATE);
+    }
+    else {
+        NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
+    }
+    finish_stores(pass);
+}
+
+static void
+NAME(finalize_segments)(const cl_pass *pass)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D, K = pass->batch->K;
+    int64_t class_index = 0;
+    for (int64_t label = 0; label < K; label++) {
+        if (plan->counts[label] == 0) {
+            continue;
+        }
+        double *sum = plan->sums + label * plan->sum_size;
+        for (int64_t k = 1; k < plan->segments; k++) {
+            add_sum(sum, sum + k * K * plan->sum_size, D);
+        }
+        NAME(finalize_class)(pass, label, class_index++, sum);
+    }
+}

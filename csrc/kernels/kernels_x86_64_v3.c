@@ -1,0 +1,23 @@
+/* The kernels for x86-64-v3: AVX2. */
+#include "kernels.h"
+
+#ifdef CL_HAS_X86_64_LEVELS
+#include <immintrin.h>
+#include <string.h>
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("arch=x86-64-v3"))), \
+                             apply_to = function)
+#else
+#pragma GCC target("arch=x86-64-v3")
+#endif
+#define HAS_X86_64_V3
+#define VECTOR_BYTES 32
+/* GCC makes two of each of these out of __builtin_convertvector. */
+#define PART_WIDEN(v) _mm256_cvtps_pd(v)
+#define PART_NARROW(v) _mm256_cvtpd_ps(v)
+#define ISA_KERNELS cl_kernels_x86_64_v3
+#include "kernels_for_isa.h"
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif
+#endif

@@ -1,0 +1,492 @@
+"""A CenterLoss saved and loaded: whole, in place of an older file, or damaged."""
+
+import enum
+import os
+import pickle
+import re
+import stat
+import warnings
+import zipfile
+
+import numpy as np
+import pytest
+
+from centerloss import CenterLoss
+from tests.helpers.batches import bits
+from tests.helpers.states import SETTINGS, assert_same, every_settings
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state.npz"
+
+
+# --- files ------------------------------------------------------------------------
+
+
+@every_settings
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(3, 2), (0, 2), (3, 0)])
+def test_round_trip(path, shape, settings, dtype):
+    loss_fn = CenterLoss(*shape, dtype=dtype, **settings)
+    loss_fn.save(path)
+    twin = CenterLoss.load(path)
+    assert_same(twin, loss_fn)
+    twin.step(np.zeros((0, shape[1]), dtype), [])
+
+
+def test_special_values_round_trip(path):
+    centers = np.array([[np.nan, np.inf], [-np.inf, -0.0], [5e-324, 1.0]])
+    loss_fn = CenterLoss(3, 2, init=centers)
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+
+
+def test_centers_in_rows_of_a_larger_array_round_trip(path):
+    loss_fn = CenterLoss(3, 2, init=np.random.default_rng(0).random((3, 5))[::-1, 1:3])
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+
+
+def test_a_memory_map_round_trips(tmp_path, path):
+    centers = np.memmap(tmp_path / "centers", np.float32, "w+", shape=(3, 2))
+    loss_fn = CenterLoss(3, 2, init=centers)
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+
+
+def test_a_subclass_loads_itself(path):
+    class Mine(CenterLoss):
+        pass
+
+    Mine(3, 2).save(path)
+    assert type(Mine.load(path)) is Mine
+
+
+@pytest.mark.parametrize("kind", [str, os.fsencode, lambda path: path])
+@pytest.mark.parametrize("name", ["state.npz", "state", "state.ckpt", "ümlaut 1"])
+def test_the_name_is_taken_as_it_is(tmp_path, kind, name):
+    path = kind(tmp_path / name)
+    loss_fn = CenterLoss(3, 2)
+    loss_fn.save(path)
+    assert os.listdir(tmp_path) == [name]
+    assert_same(CenterLoss.load(path), loss_fn)
+
+
+def test_a_name_without_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    CenterLoss(3, 2).save("state")
+    assert os.listdir(tmp_path) == ["state"]
+
+
+def test_numpy_reads_the_file(path):
+    loss_fn = CenterLoss(3, 2, **SETTINGS)
+    loss_fn.save(path)
+    with np.load(path, allow_pickle=False) as entries:
+        found = {name: value.tolist() for name, value in entries.items()}
+    expected = {"format": 1, "centers": loss_fn.centers.tolist(), **SETTINGS}
+    assert found == expected
+
+
+# --- saving over a file -----------------------------------------------------------
+
+
+def test_save_replaces_a_file(path):
+    CenterLoss(30, 20).save(path)
+    loss_fn = CenterLoss(3, 2)
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace"])
+def test_a_failed_save_leaves_the_older_file(path, monkeypatch, failing):
+    older = CenterLoss(3, 2)
+    older.save(path)
+
+    def fail(*_):
+        raise OSError("disk on fire")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, failing, fail)
+        with pytest.raises(OSError, match="^disk on fire$"):
+            CenterLoss(3, 2).save(path)
+    assert_same(CenterLoss.load(path), older)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="no limit of sizes there")
+def test_a_full_disk_leaves_the_older_file_and_nothing_else(path):
+    import resource  # Windows has none
+
+    older = CenterLoss(3, 2)
+    older.save(path)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for most in (0, 100, 2000, 4096, 10000, 20000, 23000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
+        try:
+            with pytest.raises(OSError, match="File too large"):
+                CenterLoss(3000, 2).save(path)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        assert_same(CenterLoss.load(path), older)
+        assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_an_interrupt_comes_out_and_leaves_nothing(path, monkeypatch, before):
+    """Ctrl-C right before or after the file gets its name."""
+    older, newer = CenterLoss(3, 2), CenterLoss(3, 2)
+    older.save(path)
+    replace = os.replace
+
+    def interrupted(*names):
+        if not before:
+            replace(*names)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        newer.save(path)
+    assert_same(CenterLoss.load(path), older if before else newer)
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("alpha", -1.0, ValueError),
+        ("alpha", "0.25", TypeError),
+        ("ignore_index", 2.7, TypeError),
+        ("normalize", "no", TypeError),
+    ],
+)
+def test_a_setting_that_no_call_takes_is_not_saved(path, name, value, error):
+    loss_fn = CenterLoss(3, 2)
+    loss_fn.save(path)
+    before = path.read_bytes()
+    setattr(loss_fn, name, value)
+    with pytest.raises(error, match=f"^{name} is "):
+        loss_fn.save(path)
+    with pytest.raises(error, match=f"^{name} is "):
+        loss_fn.state_dict()
+    assert f"{name}={value!r}" in repr(loss_fn)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("centers", "error", "message"),
+    [
+        (np.ones((3, 2), np.float16), TypeError, "centers has dtype float16, expected"),
+        ([[1.0, 2.0]], TypeError, "centers is a list, expected a NumPy array"),
+        (None, TypeError, "centers is a NoneType, expected a NumPy array"),
+        (np.ones(3), ValueError, r"centers has shape \(3,\), expected \(classes, f"),
+        (np.array(1.0), ValueError, r"centers has shape \(\), expected \(classes, f"),
+    ],
+)
+def test_centers_that_no_call_takes_are_not_saved(path, centers, error, message):
+    loss_fn = CenterLoss(3, 2)
+    loss_fn.save(path)
+    before = path.read_bytes()
+    loss_fn.centers = centers
+    with pytest.raises(error, match=f"^{message}"):
+        loss_fn.save(path)
+    with pytest.raises(error, match=f"^{message}"):
+        loss_fn.state_dict()
+    assert path.read_bytes() == before
+
+
+class Reduction(str, enum.Enum):  # noqa: UP042 (its str() is another text)
+    SUM = "sum"
+
+
+def test_a_reduction_that_is_an_enum_is_saved_as_its_text(path):
+    loss_fn = CenterLoss(3, 2, reduction=Reduction.SUM)
+    assert "reduction='sum'" in repr(loss_fn)
+    loss_fn.save(path)
+    assert_same(CenterLoss.load(path), loss_fn)
+    loss_fn.load_state_dict(loss_fn.state_dict())
+    assert type(loss_fn.reduction) is str
+
+
+def test_settings_loaded_are_plain_values():
+    loss_fn, alpha = CenterLoss(3, 2), np.array(0.25)
+    loss_fn.load_state_dict(loss_fn.state_dict() | {"alpha": alpha})
+    alpha[...] = 9
+    assert repr(loss_fn.alpha) == "0.25"
+
+
+def test_the_file_is_on_the_disk_before_it_gets_its_name(path, monkeypatch):
+    events = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(descriptor):
+        found = os.fstat(descriptor)
+        events.append("folder" if stat.S_ISDIR(found.st_mode) else found.st_size)
+        fsync(descriptor)
+
+    def watched_replace(*names):
+        events.append("rename")
+        replace(*names)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    CenterLoss(3, 2).save(path)
+    # Windows opens no folder, and keeps the names in it without being asked.
+    size = path.stat().st_size
+    assert events == [size, "rename", "folder"][: 2 if os.name == "nt" else 3]
+
+
+def test_the_file_has_the_permissions_of_any_new_file(tmp_path, path):
+    CenterLoss(3, 2).save(path)
+    plain = tmp_path / "plain"
+    plain.touch()
+    assert path.stat().st_mode == plain.stat().st_mode
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a file has none for others there")
+def test_a_replaced_file_keeps_its_permissions(path):
+    CenterLoss(3, 2).save(path)
+    path.chmod(0o640)
+    CenterLoss(3, 2).save(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a link takes a privilege there")
+def test_a_symbolic_link_stays(tmp_path, path):
+    link = tmp_path / "latest"
+    link.symlink_to(path)
+    CenterLoss(3, 2).save(link)
+    assert link.is_symlink()
+    assert zipfile.is_zipfile(path)
+
+
+def test_a_folder_is_not_replaced(tmp_path):
+    folder = re.escape(str(tmp_path))
+    with pytest.raises(ValueError, match=f"^{folder} is not a regular file$"):
+        CenterLoss(3, 2).save(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a device is a name in any folder there")
+def test_a_device_is_not_replaced():
+    with pytest.raises(ValueError, match="is not a regular file$"):
+        CenterLoss(3, 2).save(os.devnull)
+
+
+def test_a_missing_folder(tmp_path):
+    path = tmp_path / "missing" / "state"
+    with pytest.raises(FileNotFoundError) as caught:
+        CenterLoss(3, 2).save(path)
+    assert caught.value.filename == os.path.realpath(path)
+
+
+# --- damaged and foreign files ----------------------------------------------------
+
+
+def contents(**changes):
+    """What a file holds, with changes; None leaves an entry out."""
+    entries = {"format": 1, "centers": np.ones((3, 2), np.float32), **SETTINGS}
+    return {k: v for k, v in (entries | changes).items() if v is not None}
+
+
+def assert_no_state(path, reason=None):
+    with pytest.raises(ValueError, match=reason) as caught:
+        CenterLoss.load(path)
+    assert str(caught.value).startswith(f"{path} is no saved CenterLoss: ")
+
+
+def test_a_missing_file(path):
+    with pytest.raises(FileNotFoundError):
+        CenterLoss.load(path)
+
+
+def test_truncated_anywhere(path):
+    CenterLoss(3, 2, **SETTINGS).save(path)
+    for length in reversed(range(path.stat().st_size)):
+        os.truncate(path, length)
+        assert_no_state(path)
+
+
+def test_any_byte_changed_is_an_error_or_harmless(path):
+    loss_fn = CenterLoss(3, 2, **SETTINGS)
+    loss_fn.save(path)
+    whole = path.read_bytes()
+    errors = 0
+    with path.open("r+b", buffering=0) as file:
+
+        def write(i, byte):
+            file.seek(i)
+            file.write(bytes([byte]))
+
+        for i, byte in enumerate(whole):
+            write(i, byte ^ 0x81)
+            try:
+                twin = CenterLoss.load(path)
+            except ValueError:
+                assert_no_state(path)
+                errors += 1
+            else:
+                assert_same(twin, loss_fn)
+            write(i, byte)
+    assert errors > len(whole) / 2
+
+
+def test_any_bit_of_a_long_file_changed_is_an_error_or_harmless(path):
+    """Where an array is read in pieces, and its header may lie about the rest."""
+    loss_fn = CenterLoss(3000, 4)
+    loss_fn.save(path)
+    whole = path.read_bytes()
+    header = whole.index(b"centers.npy")
+    errors = 0
+    for i in (*range(header, header + 200), len(whole) // 2):
+        for bit in range(8):
+            changed = bytearray(whole)
+            changed[i] ^= 1 << bit
+            path.write_bytes(changed)
+            try:
+                twin = CenterLoss.load(path)
+            except ValueError:
+                errors += 1
+            else:
+                assert_same(twin, loss_fn)
+    assert errors > 1000
+
+
+@pytest.mark.parametrize("rows", [2999, 3001])
+def test_a_shape_that_does_not_fit_the_file(path, rows):
+    CenterLoss(3000, 4).save(path)
+    changed = path.read_bytes().replace(b"(3000, 4)", b"(%d, 4)" % rows)
+    path.write_bytes(changed)
+    assert_no_state(path)
+
+
+@pytest.mark.parametrize("name", ["centers", "centers.npy"])
+def test_a_name_that_is_there_twice(path, name):
+    """One of the two would not be looked at."""
+    np.savez(path, **contents())
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile says so too
+        archive.writestr(name, b"")
+    assert_no_state(path, "it has an entry twice$")
+
+
+def test_a_descriptor_is_no_path(path):
+    CenterLoss(3, 2).save(path)
+    with path.open("rb") as file:
+        with pytest.raises(TypeError, match="PathLike"):
+            CenterLoss.load(file.fileno())
+        assert file.read(2) == b"PK"  # it is open still
+
+
+def test_foreign_files(path):
+    for content in (b"", b"PK", b"not a saved state\n" * 100, pickle.dumps({"a": 1})):
+        path.write_bytes(content)
+        assert_no_state(path, "it is no .npz file$")
+    with path.open("wb") as file:
+        np.save(file, np.zeros(3))
+    assert_no_state(path, "it is no .npz file$")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("hello.txt", "hello")
+    assert_no_state(path, "it has no 'format', expected format, centers, alpha, ")
+
+
+class Bomb:
+    """Says so when it is unpickled."""
+
+    exploded = False
+
+    def __reduce__(self):
+        return setattr, (Bomb, "exploded", True)
+
+
+@pytest.mark.parametrize("name", ["format", "centers", "alpha"])
+def test_nothing_is_unpickled(path, name):
+    np.savez(path, **contents(**{name: np.array([Bomb()], dtype=object)}))
+    assert_no_state(path, "allow_pickle=False$")
+    assert not Bomb.exploded
+
+
+@pytest.mark.parametrize("shape", [(1 << 20, 2), (1 << 34, 2), (1 << 50, 2)])
+def test_a_shape_that_is_a_lie(path, shape):
+    """No memory is asked for that the file could not fill."""
+    np.savez(path, **contents(centers=None))
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    with (
+        zipfile.ZipFile(path, "a") as archive,
+        archive.open("centers.npy", "w") as file,
+    ):
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(bytes(24))
+    assert_no_state(path, rf"centers has shape \({shape[0]}, 2\), more than the file h")
+
+
+@pytest.mark.parametrize("descr", ["-" * 9000 + "1", "~" * 9900 + "1", "(" * 900])
+def test_a_header_that_is_a_trap(path, descr):
+    """Deep enough for Python's parser to run out of its stack, as a MemoryError."""
+    np.savez(path, **contents(centers=None))
+    with zipfile.ZipFile(path, "a") as archive:
+        size = len(descr).to_bytes(2, "little")
+        archive.writestr(
+            "centers.npy", np.lib.format.magic(1, 0) + size + descr.encode()
+        )
+    assert_no_state(path)
+
+
+def test_too_little_memory_is_no_damage(path, monkeypatch):
+    CenterLoss(3, 2).save(path)
+
+    def load(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(np.lib.format, "read_array", load)
+    with pytest.raises(MemoryError):
+        CenterLoss.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"format": 2}, "its format is 2, expected 1$"),
+        ({"format": None}, "it has no 'format', expected format, centers, "),
+        ({"centers": None}, "it has no 'centers', expected format, centers, "),
+        ({"alpha": None}, "it has no 'alpha', expected format, centers, "),
+        ({"surplus": 1}, "it has a 'surplus', expected format, centers, "),
+        ({"centers": np.ones(3)}, r"centers has shape \(3,\), expected \(classes, fe"),
+        ({"centers": np.ones((3, 2), int)}, "centers has dtype int64, expected float"),
+        ({"alpha": -1.0}, "alpha is -1.0, expected a finite number >= 0$"),
+        ({"alpha": []}, "alpha is None, expected a number$"),
+        ({"alpha": [1.0, 2.0]}, "can only convert an array of size 1"),
+        ({"reduction": "max"}, "reduction is 'max', expected 'none', 'sum' or 'mean'$"),
+        ({"normalize": 1}, "normalize is 1, expected True or False$"),
+        ({"ignore_index": 0.5}, "ignore_index is 0.5, expected an integer or None$"),
+    ],
+)
+def test_an_archive_with_something_wrong(path, changes, reason):
+    np.savez(path, **contents(**changes))
+    assert_no_state(path, reason)
+
+
+@pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_any_byte_order_and_layout_loads_as_native_rows(path, dtype, order):
+    centers = np.random.default_rng(0).random((3, 2)).astype(dtype, order)
+    swapped = {
+        name: np.asarray(value).astype(np.asarray(value).dtype.newbyteorder(dtype[0]))
+        for name, value in contents().items()
+    }
+    np.savez(path, **swapped | {"centers": centers})
+    loss_fn = CenterLoss.load(path)
+    native = centers.dtype.newbyteorder("=")
+    assert bits(loss_fn.centers) == bits(centers.astype(native))
+    assert loss_fn.centers.flags.carray
+
+
+def test_a_compressed_archive_loads(path):
+    np.savez_compressed(path, **contents())
+    assert repr(CenterLoss.load(path)) == repr(CenterLoss(3, 2, **SETTINGS))
+
+
+def test_the_most_compressed_archive_loads(path):
+    np.savez_compressed(path, **contents(centers=np.zeros((5000, 1000))))
+    assert path.stat().st_size < 5000 * 1000 * 8 / 900
+    assert not CenterLoss.load(path).centers.any()

@@ -1,0 +1,178 @@
+"""The state of a CenterLoss: copied, handed over, and taken over."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+from centerloss import CenterLoss
+from tests.helpers.batches import batch, bits
+from tests.helpers.states import SETTINGS, assert_same, every_settings
+
+DEFAULTS = {
+    "alpha": 0.5,
+    "loss_weight": 1.0,
+    "reduction": "mean",
+    "normalize": True,
+    "ignore_index": None,
+}
+
+
+# --- copies -----------------------------------------------------------------------
+
+
+@every_settings
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickle(protocol, settings):
+    loss_fn = CenterLoss(4, 3, **settings)
+    twin = pickle.loads(pickle.dumps(loss_fn, protocol))
+    assert_same(twin, loss_fn)
+    twin.step(*batch((6, 3), 4)[:2])
+    assert bits(twin.centers) != bits(loss_fn.centers)
+
+
+@every_settings
+def test_deepcopy_has_its_own_centers(settings):
+    loss_fn = CenterLoss(4, 3, **settings)
+    twin = copy.deepcopy(loss_fn)
+    assert_same(twin, loss_fn)
+    assert not np.shares_memory(twin.centers, loss_fn.centers)
+
+
+@every_settings
+def test_copy_shares_the_centers(settings):
+    loss_fn = CenterLoss(4, 3, **settings)
+    twin = copy.copy(loss_fn)
+    assert_same(twin, loss_fn)
+    assert twin.centers is loss_fn.centers
+    twin.alpha = 0.75
+    assert loss_fn.alpha != 0.75
+
+
+@every_settings
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_repr_evaluates_back(settings, dtype):
+    loss_fn = CenterLoss(4, 3, dtype=dtype, **settings)
+    twin = eval(repr(loss_fn))
+    assert repr(twin) == repr(loss_fn)
+    assert (twin.centers.shape, twin.centers.dtype) == ((4, 3), dtype)
+
+
+def test_repr():
+    assert repr(CenterLoss(10, 2, loss_weight=np.float32(0.25))) == (
+        "CenterLoss(10, 2, alpha=0.5, loss_weight=0.25, reduction='mean', "
+        "normalize=True, ignore_index=None, dtype='float32')"
+    )
+
+
+# --- state ------------------------------------------------------------------------
+
+
+@every_settings
+def test_state_dict_is_plain_and_a_copy(settings):
+    loss_fn = CenterLoss(4, 3, **settings)
+    state = loss_fn.state_dict()
+    centers = state.pop("centers")
+    assert state == DEFAULTS | settings
+    assert bits(centers) == bits(loss_fn.centers)
+    assert not np.shares_memory(centers, loss_fn.centers)
+
+
+def test_state_dict_makes_numpy_scalars_plain():
+    loss_fn = CenterLoss(
+        *(4, 3),
+        alpha=np.float32(0.25),
+        loss_weight=np.int64(3),
+        reduction=np.str_("sum"),
+        normalize=np.False_,
+        ignore_index=np.int8(0),
+    )
+    state = loss_fn.state_dict()
+    del state["centers"]
+    assert state == SETTINGS
+    assert [type(value) for value in state.values()] == [float, float, str, bool, int]
+
+
+@every_settings
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_load_state_dict_writes_into_the_centers_that_are_there(settings, byte_order):
+    loss_fn = CenterLoss(4, 3, **settings)
+    state = loss_fn.state_dict()
+    state["centers"] = state["centers"].astype(byte_order + "f4")
+    centers = np.zeros((4, 3), np.float32)
+    twin = CenterLoss(4, 3, init=centers)
+    twin.load_state_dict(state)
+    assert twin.centers is centers
+    assert_same(twin, loss_fn)
+
+
+@pytest.mark.parametrize(
+    ("spoiled", "error", "message"),
+    [
+        (
+            {"centers": np.zeros((3, 4))},
+            ValueError,
+            "centers has shape (3, 4), expected (4, 3)",
+        ),
+        (
+            {"centers": np.zeros((4, 3))},
+            ValueError,
+            "centers has dtype float64, expected float32",
+        ),
+        (
+            {"surplus": 1},
+            ValueError,
+            "state has a 'surplus', expected centers, alpha, loss_weight, reduction, "
+            "normalize, ignore_index",
+        ),
+        ({"alpha": -1}, ValueError, "alpha is -1, expected a finite number >= 0"),
+        ({"loss_weight": "x"}, TypeError, "loss_weight is 'x', expected a number"),
+        ({"normalize": 1}, TypeError, "normalize is 1, expected True or False"),
+        (
+            {"reduction": "max"},
+            ValueError,
+            "reduction is 'max', expected 'none', 'sum' or 'mean'",
+        ),
+        (
+            {"ignore_index": "x"},
+            TypeError,
+            "ignore_index is 'x', expected an integer or None",
+        ),
+    ],
+)
+def test_load_state_dict_takes_all_or_nothing(spoiled, error, message):
+    loss_fn = CenterLoss(4, 3)
+    before = copy.deepcopy(loss_fn)
+    state = {"centers": np.ones((4, 3), np.float32), **SETTINGS, **spoiled}
+    with pytest.raises(error) as caught:
+        loss_fn.load_state_dict(state)
+    assert str(caught.value) == message
+    assert_same(loss_fn, before)
+
+
+@pytest.mark.parametrize("key", ["centers", *SETTINGS])
+def test_load_state_dict_needs_every_key(key):
+    loss_fn = CenterLoss(4, 3)
+    before = copy.deepcopy(loss_fn)
+    state = {"centers": np.ones((4, 3), np.float32), **SETTINGS}
+    del state[key]
+    with pytest.raises(
+        ValueError, match=f"^state has no '{key}', expected centers, al"
+    ):
+        loss_fn.load_state_dict(state)
+    assert_same(loss_fn, before)
+
+
+def test_load_state_dict_needs_a_mapping():
+    with pytest.raises(TypeError, match="^state is a list, expected a dict"):
+        CenterLoss(4, 3).load_state_dict([])
+
+
+def test_load_state_dict_into_centers_that_became_read_only():
+    loss_fn = CenterLoss(4, 3)
+    loss_fn.centers.flags.writeable = False
+    before = repr(loss_fn)
+    with pytest.raises(ValueError, match="^centers is read-only$"):
+        loss_fn.load_state_dict(CenterLoss(4, 3, **SETTINGS).state_dict())
+    assert repr(loss_fn) == before

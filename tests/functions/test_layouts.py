@@ -1,0 +1,107 @@
+"""Shapes and memory that hypothesis thinks of, against plain memory and exact sums."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.helpers.batches import DTYPES, bits
+from tests.helpers.oracle import BFLOAT16, Exact, ulp, worst_ulps
+
+INTEGERS = [np.dtype(code) for code in "bBhHiIlLqQ"]
+
+
+@st.composite
+def in_memory(draw, array, *, contiguous_rows=False):
+    """`array` somewhere in a larger block: any order of axes, steps and direction.
+
+    With `contiguous_rows` only the rows may be apart or backwards.
+    """
+    axes = range(array.ndim)
+    order = list(axes)
+    if not contiguous_rows:
+        order = draw(st.permutations(order))
+    steps, starts, lengths = [], [], []
+    for axis in axes:
+        free = axis == 0 or not contiguous_rows
+        steps.append(draw(st.sampled_from([1, 2, 3, -1, -2])) if free else 1)
+        starts.append(draw(st.integers(0, 2)) if free else 0)
+        lengths.append(abs(steps[-1]) * array.shape[axis] + starts[-1])
+    if contiguous_rows:
+        offset = draw(st.integers(0, 16)) * array.itemsize
+    else:
+        offset = draw(st.integers(0, 64))
+    size = int(np.prod(lengths)) * array.itemsize
+    memory = np.full(offset + size, 0x5A, np.uint8)
+    block = memory[offset : offset + size].view(array.dtype)
+    block = block.reshape([lengths[axis] for axis in order])
+    block = block.transpose(np.argsort(order))
+    cuts = []
+    for axis in axes:
+        stop = starts[axis] + abs(steps[axis]) * array.shape[axis]
+        cut = slice(starts[axis], stop, abs(steps[axis]))
+        block = block[(slice(None),) * axis + (cut,)]
+        cuts.append(slice(None, None, -1 if steps[axis] < 0 else 1))
+    block = block[tuple(cuts)]
+    block[...] = array
+    return block
+
+
+@st.composite
+def batches(draw):
+    """Features of up to four axes, labels, centers and weights, all plain memory."""
+    dtype, centers_dtype = draw(st.sampled_from(DTYPES))
+    rows = draw(st.integers(0, 40))
+    shape = (rows, *draw(st.lists(st.integers(0, 9), max_size=3)))
+    classes = draw(st.integers(1, 12))
+    row = int(np.prod(shape[1:]))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    scale = 10.0 ** draw(st.integers(-2, 2))
+    features = (scale * rng.standard_normal(shape)).astype(dtype)
+    centers = (scale * rng.standard_normal((classes, row))).astype(centers_dtype)
+    labels = rng.integers(0, classes, rows).astype(draw(st.sampled_from(INTEGERS)))
+    weights = draw(st.sampled_from([None, rng.uniform(0, 2, rows)]))
+    return features, labels, centers, weights
+
+
+def swapped_or_not(draw, array):
+    if array.dtype != BFLOAT16 and draw(st.booleans()):
+        return array.astype(array.dtype.newbyteorder())
+    return array
+
+
+@given(st.data(), batches())
+def test_layout_changes_no_bit(cl, data, plain):
+    features, labels, centers, weights = plain
+    expected_centers = centers.copy()
+    expected = cl.step(features, labels, expected_centers, sample_weight=weights)
+
+    x = data.draw(in_memory(swapped_or_not(data.draw, features)))
+    y = data.draw(in_memory(swapped_or_not(data.draw, labels)))
+    c = data.draw(in_memory(centers, contiguous_rows=True))
+    w = None if weights is None else data.draw(in_memory(weights))
+    out = data.draw(in_memory(np.zeros_like(features), contiguous_rows=True))
+    result = cl.step(x, y, c, sample_weight=w, out=out)
+    assert bits(result) == bits(expected)
+    assert bits(c) == bits(expected_centers)
+    assert np.array_equal(x, features)
+    assert np.array_equal(y, labels)
+
+
+# 450 ulp of float64 are 1e-13 relative at the most.
+@given(batches(), st.sampled_from(["none", "sum", "mean"]))
+def test_any_shape_is_exact(cl, arguments, reduction):
+    features, labels, centers, weights = arguments
+    exact = Exact(features, labels, centers, sample_weight=weights)
+    moved = centers.copy()
+    options = {"sample_weight": weights, "reduction": reduction}
+    value, gradient = cl.step(features, labels, moved, **options)
+
+    ulps = {"float32": (4, 2, 1), "float64": (450, 450, 450)}[centers.dtype.name]
+    value = np.asarray(value, centers.dtype)
+    assert worst_ulps(value, exact.loss(reduction), centers.dtype) <= ulps[0]
+    expected = exact.gradient(reduction).reshape(features.shape)
+    assert worst_ulps(gradient, expected, features.dtype) <= ulps[1]
+    expected = exact.moved(0.5)
+    operands = exact.operands(expected, differences=False)
+    error = np.abs(moved - expected) / ulp(operands, centers.dtype)
+    assert error.max(initial=0) <= ulps[2]

@@ -1,0 +1,22 @@
+"""States of a CenterLoss: settings that differ, and what it is to be the same."""
+
+import pytest
+
+from tests.helpers.batches import bits
+
+SETTINGS = {
+    "alpha": 0.25,
+    "loss_weight": 3.0,
+    "reduction": "sum",
+    "normalize": False,
+    "ignore_index": 0,  # which is not None
+}
+
+every_settings = pytest.mark.parametrize(
+    "settings", [{}, SETTINGS, {"reduction": "none", "alpha": 0.1}]
+)
+
+
+def assert_same(one, other):
+    assert repr(one) == repr(other)  # it shows every setting
+    assert bits(one.centers) == bits(other.centers)

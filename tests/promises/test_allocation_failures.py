@@ -1,0 +1,155 @@
+"""Memory runs out at any moment: a MemoryError, nothing changed, nothing kept.
+
+Every call is repeated with its first, second, third ... allocation failing, alone and
+with all after it, until it has what it asks for.
+"""
+
+import copy
+import importlib.util
+import pickle
+import subprocess
+import sys
+from itertools import count
+
+import numpy as np
+import pytest
+
+import centerloss
+from centerloss import CenterLoss
+from tests.helpers.batches import CALLS, bits
+from tests.helpers.cases import CASES, IDS, bad_label, snapshot
+from tests.helpers.fault_injection import ALWAYS, HERE, compile_c, failing_core
+from tests.helpers.paths import KERNELS, TESTS
+
+SCRIPT = TESTS / "isolated" / "no_memory.py"
+ways = pytest.mark.parametrize("onwards", [False, True], ids=["once", "from then on"])
+
+
+@pytest.fixture(scope="module")
+def scarce():
+    """csrc/ and NumPy's arrays, out of one counted memory."""
+    core, library = failing_core()
+    with library.arrays():
+        yield core, library
+
+
+def fail_each(library, run, state, onwards):
+    """Fail each allocation of `run` in turn; how many there are, and its result."""
+    before, held = state(), library.held.value
+    for i in count():
+        try:
+            with library.memory(i, ALWAYS if onwards else i + 1):
+                result = run()
+            break
+        except MemoryError:
+            assert state() == before
+        assert library.held.value == held, f"failure {i} left something behind"
+    assert library.asked.value == i, "a failure went unnoticed"
+    return i, result
+
+
+@ways
+@pytest.mark.parametrize(("name", "kind"), CASES, ids=IDS)
+def test_memory_of_arrays_and_plans(scarce, name, kind, onwards):
+    core, library = scarce
+    call, twin = kind(name), kind(name)
+
+    def run():
+        if kind is not bad_label:
+            return getattr(core, name)(**call)
+        with pytest.raises(IndexError):
+            getattr(core, name)(**call)
+        return None
+
+    asked, result = fail_each(library, run, lambda: snapshot(call), onwards)
+    assert asked >= 1
+    if kind is not bad_label:
+        assert bits(result) == bits(getattr(centerloss, name)(**twin))
+    assert snapshot(call) == snapshot(twin)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_the_memory_of_a_result_is_freed_with_it(scarce, name):
+    core, library = scarce
+    call = next(kind for kind_name, kind in CASES if kind_name == name)(name)
+    held = library.held.value
+    result = getattr(core, name)(**call)
+    del result
+    assert library.held.value == held
+
+
+@ways
+def test_memory_of_arrays_in_the_class(scarce, onwards):
+    _, library = scarce
+    loss_fn, other = CenterLoss(40, 3, rng=0), CenterLoss(40, 3, rng=1, alpha=0.125)
+    features, labels = np.ones((64, 3), np.float32), np.arange(64) % 40
+    state = other.state_dict()
+
+    def now():
+        return repr(loss_fn), loss_fn.centers.tobytes()
+
+    for run in (
+        lambda: CenterLoss(40, 3, rng=0),
+        lambda: copy.deepcopy(loss_fn),
+        lambda: pickle.loads(pickle.dumps(loss_fn)),
+        lambda: loss_fn.value_and_grad(features, labels),
+        lambda: loss_fn.step(features, labels),
+        lambda: loss_fn.init_centers(features, labels),
+        lambda: loss_fn.state_dict(),
+        lambda: loss_fn.load_state_dict(state),
+    ):
+        held = library.held.value
+        assert fail_each(library, run, now, onwards)[0] >= 1
+        assert library.held.value == held
+    assert now() == (repr(other), other.centers.tobytes())
+
+
+@ways
+def test_memory_of_arrays_in_files(scarce, tmp_path, onwards):
+    _, library = scarce
+    path = tmp_path / "state"
+    CenterLoss(40, 3, rng=0).save(path)
+    other = CenterLoss(40, 3, rng=1)
+
+    def now():
+        return path.read_bytes(), len(list(tmp_path.iterdir()))
+
+    assert fail_each(library, lambda: other.save(path), now, onwards)[0] >= 1
+    asked, loaded = fail_each(library, lambda: CenterLoss.load(path), now, onwards)
+    assert asked >= 1
+    assert bits(loaded.centers) == bits(other.centers)
+
+
+def test_plans_in_c(tmp_path):
+    """Every kind of plan, without Python."""
+    sources = [HERE / "failing_plans.c", HERE / "failing_malloc.c"]
+    sources += [KERNELS / "plan.c", KERNELS / "group_rows.c"]
+    program = compile_c(sources, tmp_path / "plans")
+    output = subprocess.run([program], check=True, stdout=-1, text=True).stdout
+    assert dict(line.split(": ") for line in output.splitlines()) == {
+        "no rows": "2",
+        "losses": "1",
+        "batch order": "2",
+        "segments": "2",
+        "class order": "2",
+        "chunks": "3",
+        "staged": "3",
+    }
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("_testcapi") is None,
+    reason="this Python comes without _testcapi",
+)
+@pytest.mark.skipif(
+    hasattr(sys, "gettotalrefcount"),
+    reason="a debug build stops where Python itself fails without an exception",
+)
+def test_python_objects():
+    """In an interpreter of its own, as all of it is without memory."""
+    command = [sys.executable, str(SCRIPT)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    asked = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
+    assert set(IDS) < set(asked)
+    assert all(asked[case] > 0 for case in IDS)

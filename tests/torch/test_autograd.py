@@ -1,0 +1,394 @@
+"""Derivatives: numerical ones, second ones, forward mode, transforms, hooks."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
+
+from centerloss.torch import _ops  # noqa: E402
+from tests.torch.batches import batch, module, reductions, same_bits  # noqa: E402
+
+# PyTorch compiles its own rules of forward mode with what it advises against.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
+)
+
+
+def wide(rows=5, row=3, classes=4):
+    """A batch of float64, with a row of label 1 to ignore."""
+    embeddings, _, weights = batch(rows, row, dtype=torch.float64)
+    return embeddings, torch.arange(rows) % classes, weights.double()
+
+
+def still(**settings):
+    """A module of float64 in which nothing moves: gradcheck calls it many times."""
+    return module(3, 4, dtype=torch.float64, auto_update=False, **settings)
+
+
+IGNORED = [None, 1]
+ignored = pytest.mark.parametrize("ignore_index", IGNORED)
+
+
+@reductions
+@ignored
+@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+def test_numerical_derivatives(reduction, ignore_index, weighted):
+    loss_fn = still(reduction=reduction, ignore_index=ignore_index, loss_weight=0.3)
+    embeddings, labels, weights = wide()
+
+    def loss(x):
+        return loss_fn(x, labels, weights if weighted else None)
+
+    modes = {"check_forward_ad": True, "check_batched_grad": True}
+    assert gradcheck(loss, embeddings, **modes, check_batched_forward_grad=True)
+    assert gradgradcheck(loss, embeddings, check_batched_grad=True)
+    assert gradgradcheck(loss, embeddings, check_fwd_over_rev=True)
+
+
+@reductions
+@ignored
+def test_numerical_derivatives_by_weights_too(reduction, ignore_index):
+    loss_fn = still(reduction=reduction, ignore_index=ignore_index, loss_weight=0.3)
+    embeddings, labels, weights = wide()
+    weights = (weights + 0.5).requires_grad_()
+
+    def loss(x, w):
+        return loss_fn(x, labels, w)
+
+    given = (embeddings, weights)
+    assert gradcheck(loss, given, check_forward_ad=True, check_batched_grad=True)
+    assert gradgradcheck(loss, given)
+
+
+def test_numerical_derivatives_of_images():
+    loss_fn = module(12, 4, dtype=torch.float64, auto_update=False)
+    embeddings, labels, _ = batch(2, 12, 4, dtype=torch.float64)
+    images = embeddings.detach().reshape(2, 3, 2, 2).requires_grad_()
+    assert gradcheck(lambda x: loss_fn(x, labels), images, check_forward_ad=True)
+    assert gradgradcheck(lambda x: loss_fn(x, labels), images)
+
+
+@reductions
+def test_any_incoming_gradient(reduction):
+    """One number for all rows, or one for each; the module's gradient times it."""
+    embeddings, labels, _ = batch()
+    once = module(reduction=reduction)(embeddings, labels)
+    (gradient,) = torch.autograd.grad(once, embeddings, torch.ones_like(once))
+    loss = module(reduction=reduction)(embeddings, labels)
+    incoming = torch.rand_like(loss) + 1
+    (ours,) = torch.autograd.grad(loss, embeddings, incoming)
+    torch.testing.assert_close(ours, incoming.reshape(-1, 1) * gradient)
+
+
+@reductions
+@pytest.mark.parametrize("ignore_index", IGNORED)
+def test_gradient_penalty(reduction, ignore_index):
+    """The squared norm of the gradient, differentiated; centers move once."""
+    settings = {"reduction": reduction, "ignore_index": ignore_index}
+    embeddings, labels, weights = wide()
+    loss_fn = module(3, 4, dtype=torch.float64, **settings)
+    before = loss_fn.centers.clone()
+    loss = loss_fn(embeddings, labels, weights).sum()
+    after = loss_fn.centers.clone()
+    (gradient,) = torch.autograd.grad(loss, embeddings, create_graph=True)
+    (loss + gradient.pow(2).sum()).backward()
+    assert same_bits(loss_fn.centers, after)
+    assert not torch.equal(after, before)
+
+    rate = torch.where(
+        labels == -1 if ignore_index is None else labels == 1, 0, weights
+    )
+    rate = (rate / rate.sum() if reduction == "mean" else rate)[:, None]
+    d = embeddings.detach() - before[labels]
+    expected = rate * d + 2 * rate * rate * d
+    torch.testing.assert_close(embeddings.grad, expected)
+
+
+def test_gradients_that_are_to_be_differentiated_have_the_same_bits():
+    """Of rows with NaN or infinity, too: they are zero where the row is ignored."""
+    embeddings, labels, _ = batch()
+    x = embeddings.detach().clone()
+    x[0], x[1], x[2, 3] = torch.nan, torch.nan, torch.inf
+    labels[0] = -1
+    x.requires_grad_()
+    gradients = []
+    for create_graph in (False, True):
+        loss = module(ignore_index=-1)(x, labels)
+        (g,) = torch.autograd.grad(loss, x, create_graph=create_graph)
+        gradients.append(g)
+    assert torch.equal(gradients[0][0], torch.zeros(6))
+    assert same_bits(*gradients)
+
+
+# --- transforms of functions ---------------------------------------------------------
+
+
+def gradient_of(loss_fn, embeddings, labels):
+    (gradient,) = torch.autograd.grad(loss_fn(embeddings, labels), embeddings)
+    return gradient
+
+
+def test_func_grad():
+    embeddings, labels, _ = wide()
+    loss_fn = still()
+    ours = torch.func.grad(loss_fn)(embeddings.detach(), labels)
+    torch.testing.assert_close(ours, gradient_of(loss_fn, embeddings, labels))
+
+
+def test_func_lets_no_center_move():
+    """A transform takes no change in place: an error of PyTorch's, and none is made."""
+    embeddings, labels, _ = batch()
+    loss_fn = module()
+    with pytest.raises(RuntimeError, match="would mutate a captured Tensor"):
+        torch.func.grad(loss_fn)(embeddings.detach(), labels)
+    assert torch.equal(loss_fn.centers, module().centers)
+    assert loss_fn.num_updated == 0
+
+
+def test_func_vmap_of_grad_of_single_rows():
+    """A gradient for each sample by itself."""
+    embeddings, labels, _ = wide()
+    loss_fn = still(reduction="sum")
+    alone = torch.func.grad(lambda x, y: loss_fn(x[None], y[None]))
+    ours = torch.func.vmap(alone)(embeddings.detach(), labels)
+    torch.testing.assert_close(ours, gradient_of(loss_fn, embeddings, labels))
+
+
+def test_func_jvp():
+    embeddings, labels, _ = wide()
+    loss_fn, tangent = still(), torch.randn_like(embeddings)
+    loss, derivative = torch.func.jvp(
+        lambda x: loss_fn(x, labels), (embeddings.detach(),), (tangent,)
+    )
+    torch.testing.assert_close(loss, loss_fn(embeddings.detach(), labels))
+    expected = (gradient_of(loss_fn, embeddings, labels) * tangent).sum()
+    torch.testing.assert_close(derivative, expected)
+
+
+def test_forward_mode_moves_no_center_by_itself():
+    """Dual numbers ask for no backward pass, which is what moves centers."""
+    embeddings, labels, _ = wide()
+    loss_fn = module(3, 4, dtype=torch.float64)
+    before = loss_fn.centers.clone()
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(embeddings.detach(), torch.ones(5, 3).double())
+        derivative = forward_ad.unpack_dual(loss_fn(dual, labels)).tangent
+    expected = gradient_of(still(), embeddings, labels).sum()
+    torch.testing.assert_close(derivative, expected)
+    assert torch.equal(loss_fn.centers, before)
+
+
+@pytest.mark.parametrize("needs_gradient", [False, True])
+@pytest.mark.parametrize("which", ["embeddings", "weights"])
+def test_forward_mode_by_embeddings_and_by_weights(which, needs_gradient):
+    """Whether or not the weights could have a gradient, were any wanted."""
+    embeddings, labels, weights = batch(dtype=torch.float64)
+    loss_fn = module(dtype=torch.float64, auto_update=False)
+    weights = weights.double().requires_grad_(needs_gradient)
+    given = {"embeddings": embeddings.detach(), "weights": weights}
+    direction = torch.ones_like(given[which])
+
+    def loss(values):
+        x, w = (values if name == which else given[name] for name in given)
+        return loss_fn(x, labels, w)
+
+    with torch.no_grad(), forward_ad.dual_level():
+        dual = forward_ad.make_dual(given[which], direction)
+        tangent = forward_ad.unpack_dual(loss(dual)).tangent
+        step = 1e-6 * direction
+        expected = (loss(given[which] + step) - loss(given[which] - step)) / 2e-6
+    torch.testing.assert_close(tangent, expected, rtol=1e-6, atol=1e-8)
+
+
+def test_functional_call_takes_other_centers():
+    embeddings, labels, _ = wide()
+    loss_fn = still()
+    other = torch.zeros_like(loss_fn.centers)
+    ours = torch.func.functional_call(loss_fn, {"centers": other}, (embeddings, labels))
+    expected = 0.5 * embeddings.pow(2).sum(1).mean()
+    torch.testing.assert_close(ours, expected)
+
+
+def test_functional_call_moves_the_centers_that_it_is_given():
+    embeddings, labels, _ = batch()
+    loss_fn = module()
+    own, other = loss_fn.centers.clone(), torch.zeros_like(loss_fn.centers)
+    torch.func.functional_call(loss_fn, {"centers": other}, (embeddings, labels))
+    assert torch.equal(loss_fn.centers, own)
+    assert (other[:-1] != 0).any(1).all()
+
+
+# --- the graph -----------------------------------------------------------------------
+
+
+def test_hooks_see_the_gradient():
+    embeddings, labels, _ = batch()
+    seen = []
+    embeddings.register_hook(seen.append)
+    loss_fn = module()
+    loss_fn.register_forward_hook(lambda *_: seen.append("forward"))
+    loss_fn.register_full_backward_hook(lambda *_: seen.append("backward"))
+    loss = loss_fn(embeddings, labels)
+    loss.backward()
+    assert seen[:2] == ["forward", "backward"]
+    assert torch.equal(seen[2], embeddings.grad)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_two_backward_passes_of_one_call(scale):
+    """Both find the same gradient; the centers moved before either, once."""
+    embeddings, labels, _ = batch()
+    loss_fn = module()
+    loss = loss_fn(embeddings, labels) * scale
+    after = loss_fn.centers.clone()
+    (first,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, embeddings)
+    assert same_bits(first, second)
+    assert same_bits(loss_fn.centers, after)
+    with pytest.raises(RuntimeError, match="second time"):
+        torch.autograd.grad(loss, embeddings)
+
+
+def test_what_is_done_to_a_gradient_reaches_no_later_one():
+    embeddings, labels, _ = batch()
+    loss = module()(embeddings, labels)
+    (first,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
+    expected = first.clone()
+    first.zero_()
+    (second,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
+    assert same_bits(second, expected)
+    for times in (1, 2, 3):
+        loss.backward(retain_graph=True)
+        torch.testing.assert_close(embeddings.grad, times * expected)
+
+
+def test_gradients_of_two_losses_add_up():
+    """The embeddings have another use, as they do next to a softmax."""
+    embeddings, labels, _ = batch()
+    (expected,) = torch.autograd.grad(module()(embeddings, labels), embeddings)
+    (module()(embeddings, labels) + embeddings.pow(2).sum() / 2).backward()
+    torch.testing.assert_close(embeddings.grad, expected + embeddings.detach())
+
+
+@pytest.mark.parametrize("auto_update", [True, False])
+def test_labels_and_weights_from_inference_mode(auto_update):
+    """PyTorch keeps none such for a backward pass."""
+    embeddings, *rest = batch()
+    with torch.inference_mode():
+        labels, weights = (x.clone() for x in rest)
+    results = []
+    for given in ((labels, weights), rest):
+        loss_fn = module(auto_update=auto_update)
+        loss = loss_fn(embeddings, *given)
+        (gradient,) = torch.autograd.grad(loss, embeddings)
+        results.append((loss.detach(), gradient, loss_fn.centers))
+    for ours, expected in zip(*results, strict=True):
+        assert same_bits(ours, expected)
+
+
+def test_embeddings_from_inference_mode():
+    expected, labels, _ = batch()
+    with torch.inference_mode():
+        embeddings = expected.clone().requires_grad_()
+    for given in (embeddings, expected):
+        loss_fn = module()
+        loss_fn(given, labels).backward()
+    assert same_bits(embeddings.grad, expected.grad)
+
+
+def test_embeddings_changed_in_place_are_an_error():
+    """Not a wrong gradient: the backward pass of PyTorch says so."""
+    embeddings, labels, _ = batch()
+    rows = embeddings * 1
+    loss = module()(rows, labels)
+    rows.mul_(2)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+def test_embeddings_changed_in_place_are_no_matter_to_the_plain_path():
+    """It keeps the differences, not the embeddings."""
+    embeddings, labels, weights = batch()
+    weights.requires_grad_()
+    module()(embeddings, labels, weights).backward()
+    expected, embeddings.grad = embeddings.grad, None
+    rows = embeddings * 1
+    loss = module()(rows, labels, weights)
+    rows.mul_(2)
+    loss.backward()
+    assert same_bits(embeddings.grad, 2 * expected / 2)
+
+
+def test_a_backward_pass_after_the_centers_moved_on():
+    """Two calls, then both backward passes: each at the centers of its own call."""
+    embeddings, labels, _ = batch()
+    loss_fn, apart = module(), module()
+    losses = [loss_fn(embeddings, labels) for _ in range(2)]
+    for loss in losses:
+        (ours,) = torch.autograd.grad(loss, embeddings)
+        assert same_bits(ours, gradient_of(apart, embeddings, labels))
+    assert same_bits(loss_fn.centers, apart.centers)
+
+
+def test_the_plain_path_too_has_gradients_after_the_centers_moved_on():
+    embeddings, labels, weights = batch()
+    weights.requires_grad_()
+    loss_fn, apart = module(), module()
+    losses = [loss_fn(embeddings, labels, weights) for _ in range(2)]
+    for loss in losses:
+        ours = torch.autograd.grad(loss, [embeddings, weights])
+        own = torch.autograd.grad(
+            apart(embeddings, labels, weights), [embeddings, weights]
+        )
+        torch.testing.assert_close(ours, own)
+
+
+def test_other_threads():
+    """A backward pass in a thread of its own, as autograd's for other devices."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    embeddings, labels, _ = batch()
+    expected = gradient_of(module(), embeddings, labels)
+    loss = module()(embeddings, labels)
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(loss.backward).result()
+    assert same_bits(embeddings.grad, expected)
+
+
+# --- what PyTorch checks in operators ------------------------------------------------
+
+OPERATORS = {
+    "loss": ("centers", "weights", "objective"),
+    "value_and_grad": ("centers", "weights", "objective"),
+    "step": ("centers", "weights", "objective", "rate"),
+    "update_centers": ("centers", "weights", "rate", "ignore_index"),
+    "attach": ("loss", "gradient", "weights", "objective"),
+}
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize(
+    ("reduction", "weighted", "ignore_index"),
+    [("mean", False, None), ("none", True, 1), ("sum", True, None)],
+)
+def test_opcheck(name, dtype, reduction, weighted, ignore_index):
+    """The schema tells the truth; fake, autograd and AOT agree with what runs."""
+    wide = dtype is torch.float64
+    embeddings, labels, weights = batch(dtype=dtype)
+    centers = module(dtype=dtype if wide else torch.float32).centers
+    rows = 24 if reduction == "none" else ()
+    parts = {
+        "centers": [centers],
+        "weights": [weights if weighted else None],
+        "objective": [reduction, 0.5, ignore_index],
+        "rate": [0.25, True],
+        "ignore_index": [ignore_index],
+        "loss": [torch.rand(rows, dtype=centers.dtype)],
+        "gradient": [torch.rand_like(embeddings).detach()],
+    }
+    if name != "attach":
+        embeddings = embeddings.detach()
+    given = [value for part in OPERATORS[name] for value in parts[part]]
+    torch.library.opcheck(getattr(_ops, name), (embeddings, labels, *given))

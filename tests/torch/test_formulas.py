@@ -1,0 +1,425 @@
+"""Loss, gradient and centers: those of the NumPy functions, and of other copies."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+import centerloss  # noqa: E402
+from centerloss import reference  # noqa: E402
+from centerloss.torch import CenterLoss, _plain  # noqa: E402
+from tests.torch.batches import (  # noqa: E402
+    batch,
+    copied,
+    dtypes,
+    module,
+    reductions,
+    same_bits,
+)
+
+SETTINGS = [
+    {},
+    {"loss_weight": 0.25, "alpha": 0.75},
+    {"normalize": False, "alpha": 0.125},
+    {"ignore_index": 2},
+    {"ignore_index": -100},
+]
+settings = pytest.mark.parametrize("settings", SETTINGS, ids=str)
+weighted = pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+# Rounding, in units of the largest number that it can come from.
+ROUNDING = {
+    torch.float64: 1e-13,
+    torch.float32: 2e-6,
+    torch.float16: 2**-10,
+    torch.bfloat16: 2**-7,
+}
+
+
+def run(loss_fn, embeddings, labels, weights=None):
+    """Loss, gradient of its sum, and centers after a call of the module."""
+    loss = loss_fn(embeddings, labels, weights)
+    (gradient,) = torch.autograd.grad(loss.sum(), embeddings)
+    return loss.detach(), gradient, loss_fn.centers
+
+
+def with_ignored(labels, ignore_index):
+    """Every fourth row ignored."""
+    if ignore_index is None:
+        return labels
+    return labels.clone().index_fill_(0, torch.arange(0, len(labels), 4), ignore_index)
+
+
+def assert_near(ours, expected, dtype=torch.float64):
+    expected = np.asarray(expected, np.float64)
+    largest = abs(expected).max(initial=1.0)
+    error = abs(copied(ours).astype(np.float64) - expected).max(initial=0.0)
+    assert error <= ROUNDING[dtype] * largest
+
+
+@dtypes
+@reductions
+@settings
+@weighted
+def test_numbers_of_the_numpy_functions(
+    dtype, centers_dtype, reduction, settings, weighted
+):
+    """Bit by bit those of C, which are exact; and near those of the reference."""
+    loss_fn = module(dtype=centers_dtype, reduction=reduction, **settings)
+    embeddings, labels, weights = batch(dtype=dtype)
+    labels = with_ignored(labels, loss_fn.ignore_index)
+    weights = weights if weighted else None
+    x, y, before = copied(embeddings), copied(labels), copied(loss_fn.centers)
+    w = copied(weights) if weighted else None
+    given = {"reduction": reduction, "sample_weight": w, **settings}
+    c, c_reference = before.copy(), before.copy()
+    loss, gradient = centerloss.step(x, y, c, **given)
+    expected = reference.step(x, y, c_reference, **given)
+
+    ours, ours_gradient, centers = run(loss_fn, embeddings, labels, weights)
+
+    assert same_bits(ours, torch.as_tensor(loss, dtype=centers_dtype))
+    assert ours_gradient.dtype is dtype
+    assert copied(ours_gradient).tobytes() == gradient.tobytes()
+    assert copied(centers).tobytes() == c.tobytes()
+    assert not np.array_equal(c, before)
+    assert_near(ours, expected[0], centers_dtype)
+    assert_near(ours_gradient, expected[1].astype(np.float64), dtype)
+    assert_near(centers, c_reference, centers_dtype)
+
+
+@dtypes
+@reductions
+@settings
+@weighted
+def test_plain_operations(dtype, centers_dtype, reduction, settings, weighted):
+    """What other devices run, here on the CPU."""
+    embeddings, labels, weights = batch(dtype=dtype)
+    labels = with_ignored(labels, settings.get("ignore_index"))
+    weights = weights if weighted else None
+    centers = module(dtype=centers_dtype).centers
+    x, y, c = copied(embeddings), copied(labels), copied(centers)
+    w = copied(weights) if weighted else None
+    value, gradient = reference.step(
+        x, y, c, reduction=reduction, sample_weight=w, **settings
+    )
+
+    ignore_index = settings.get("ignore_index")
+    loss = _plain.loss(
+        *(embeddings, labels, centers, weights, reduction),
+        *(settings.get("loss_weight", 1.0), ignore_index),
+    )
+    (ours,) = torch.autograd.grad(loss.sum(), embeddings)
+    moved = _plain.update_centers(
+        *(embeddings, labels, centers, weights),
+        *(settings.get("alpha", 0.5), settings.get("normalize", True), ignore_index),
+    )
+
+    assert (loss.dtype, ours.dtype) == (centers_dtype, dtype)
+    assert_near(loss, value, centers_dtype)
+    assert_near(ours, gradient.astype(np.float64), dtype)
+    assert_near(centers, c, centers_dtype)
+    assert moved == len(set(y.tolist()) - {ignore_index})
+
+
+@reductions
+def test_a_gradient_for_the_weights_changes_neither_loss_nor_centers(reduction):
+    """The module then goes through the plain operations."""
+    embeddings, labels, weights = batch()
+    weights = weights.detach()
+    expected = run(module(reduction=reduction), embeddings, labels, weights)
+    ours = run(
+        module(reduction=reduction), embeddings, labels, weights.requires_grad_()
+    )
+    for a, b in zip(ours, expected, strict=True):
+        assert_near(a, copied(b), torch.float32)
+
+
+@pytest.mark.parametrize("needs_gradient", [False, True])
+def test_weights_in_bfloat16(needs_gradient):
+    """NumPy has them from another package, but a network has them."""
+    embeddings, labels, weights = batch()
+    weights = weights.bfloat16().requires_grad_(needs_gradient)
+    results = []
+    for given in (weights, weights.float()):
+        loss_fn = module()
+        loss = loss_fn(embeddings, labels, given)
+        loss_fn.update(embeddings, labels, given)
+        results.append((loss.detach(), loss_fn.centers))
+    for ours, expected in zip(*results, strict=True):
+        assert same_bits(ours, expected)
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 12), (2, 3, 4), (2, 12, 1)])
+def test_rows_of_any_shape(in_c, shape):
+    source, labels, weights = batch(2, 12)
+    weights = weights.requires_grad_(not in_c)
+    loss, gradient, centers = run(module(12), source, labels, weights)
+    embeddings = source.detach().reshape(shape).requires_grad_()
+    ours = run(module(12), embeddings, labels, weights)
+    assert ours[1].shape == shape
+    assert same_bits(ours[0], loss)
+    assert same_bits(ours[1].reshape(2, 12), gradient)
+    assert same_bits(ours[2], centers)
+
+
+def layouts(x):
+    """The rows of x in memory of other layouts."""
+    yield "transposed", x.t().contiguous().t()
+    yield "every second column", x.repeat_interleave(2, 1)[:, ::2]
+    yield "every second row", x.repeat_interleave(2, 0)[::2]
+    yield "at an odd place", torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x)
+    yield "expanded rows", x[:1].expand_as(x)
+    yield "expanded columns", x[:, :1].expand_as(x)
+    images = x.reshape(-1, 3, 2, 1).contiguous(memory_format=torch.channels_last)
+    yield "channels last", images
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@dtypes
+def test_same_bits_for_any_layout(dtype, centers_dtype, in_c):
+    x, labels, weights = batch(dtype=dtype)
+    weights = weights.requires_grad_(not in_c)
+    seen = []
+    for name, view in layouts(x.detach()):
+        seen.append(view.is_contiguous())
+        packed = view.detach().clone(memory_format=torch.contiguous_format)
+        expected = run(
+            module(dtype=centers_dtype), packed.requires_grad_(), labels, weights
+        )
+        ours = run(module(dtype=centers_dtype), view.requires_grad_(), labels, weights)
+        same = [same_bits(a, b) for a, b in zip(ours, expected, strict=True)]
+        assert same == [True] * 3, name
+    assert not all(seen)
+
+
+def test_gradient_through_an_expanded_row():
+    x, labels, _ = batch()
+    row = x.detach()[:1].requires_grad_()
+    module()(row.expand(24, 6), labels).backward()
+    _, gradient, _ = run(module(), row.detach().expand(24, 6).requires_grad_(), labels)
+    torch.testing.assert_close(row.grad[0], gradient.sum(0))
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@pytest.mark.parametrize(
+    "dtype",
+    ["uint8", "int8", "int16", "int32", "uint16", "uint32", "uint64"],
+)
+def test_labels_of_any_integer_dtype_and_layout(dtype, in_c):
+    x, labels, weights = batch()
+    weights = weights.requires_grad_(not in_c)
+    expected = run(module(ignore_index=3), x, labels, weights)
+    loss_fn = module(ignore_index=3)
+    given = labels.to(getattr(torch, dtype))
+    given = torch.stack([given, given], dim=1)[:, 0]
+    assert not given.is_contiguous()
+    ours = run(loss_fn, x, given, weights)
+    assert all(same_bits(a, b) for a, b in zip(ours, expected, strict=True))
+    assert loss_fn.num_updated == len(set(labels.tolist()) - {3})
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@pytest.mark.parametrize(
+    ("dtype", "label", "ignore_index"), [("uint8", 255, -1), ("int8", -1, 255)]
+)
+def test_a_label_is_no_other_number_of_the_same_bits(dtype, label, ignore_index, in_c):
+    x, labels, weights = batch(5)
+    labels[1] = 0
+    with_label = labels.clone()
+    with_label[1] = label
+    given = with_label.to(getattr(torch, dtype))
+    weights = weights.requires_grad_(not in_c)
+    loss_fn = module(ignore_index=ignore_index)
+    before = loss_fn.centers.clone()
+    with pytest.raises(IndexError, match=rf"labels\[1\] is {label}, but there are 7"):
+        loss_fn(x, given, weights)
+    assert same_bits(loss_fn.centers, before)
+    assert loss_fn.num_updated == 0
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_no_label_of_the_dtype_is_ignored_by_another_number(in_c):
+    """256 is 0 to eight bits."""
+    x, labels, weights = batch()
+    weights = weights.requires_grad_(not in_c)
+    expected = run(module(), x, labels, weights)
+    ours = run(module(ignore_index=256), x, labels.to(torch.uint8), weights)
+    assert all(same_bits(a, b) for a, b in zip(ours, expected, strict=True))
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@reductions
+@pytest.mark.parametrize("kind", ["no rows", "all ignored", "no weight"])
+def test_batches_of_nothing(kind, reduction, in_c):
+    """Loss and gradient are zero, and no center moves."""
+    rows = 0 if kind == "no rows" else 5
+    x, labels, _ = batch(rows)
+    weights = torch.ones(rows)
+    if kind == "all ignored":
+        labels = torch.full_like(labels, -1)
+        x = torch.full_like(x, torch.nan, requires_grad=True)
+    if kind == "no weight":
+        weights = torch.zeros(rows)
+    loss_fn = module(reduction=reduction, ignore_index=-1)
+    before = loss_fn.centers.clone()
+    loss, gradient, centers = run(loss_fn, x, labels, weights.requires_grad_(not in_c))
+    assert torch.equal(loss, torch.zeros(rows if reduction == "none" else ()))
+    assert torch.equal(gradient, torch.zeros(rows, 6))
+    assert torch.equal(centers, before)
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@pytest.mark.parametrize(("classes", "row"), [(0, 3), (3, 0)])
+def test_sizes_of_zero(classes, row, in_c):
+    rows = 0 if classes == 0 else 2
+    x = torch.empty(rows, row, requires_grad=True)
+    labels, weights = torch.arange(rows), torch.ones(rows, requires_grad=not in_c)
+    loss, gradient, _ = run(CenterLoss(classes, row), x, labels, weights)
+    assert loss == 0
+    assert gradient.shape == (rows, row)
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_what_is_not_finite_stays_in_its_row_and_class(in_c):
+    x, labels, weights = batch()
+    labels = torch.arange(24) % 6
+    spoiled = x.detach().clone()
+    spoiled[4] = torch.nan  # of class 4, as rows 10, 16 and 22
+    spoiled[9] = torch.inf  # of class 3
+    weights = weights.requires_grad_(not in_c)
+    clean = run(module(reduction="none"), x, labels, weights)
+    ours = run(module(reduction="none"), spoiled.requires_grad_(), labels, weights)
+    rows = torch.tensor([i for i in range(24) if i not in (4, 9)])
+    classes = torch.tensor([0, 1, 2, 5, 6])
+    assert ours[0][4].isnan()
+    assert ours[0][9] == torch.inf
+    assert ours[2][4].isnan().all()
+    assert same_bits(ours[0][rows], clean[0][rows])
+    assert same_bits(ours[1][rows], clean[1][rows])
+    assert same_bits(ours[2][classes], clean[2][classes])
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_no_mean_of_rows_without_weight_whatever_they_hold(in_c):
+    """As `centerloss.loss`: there is no mean to take, so it is 0."""
+    x = torch.full((3, 6), torch.nan, requires_grad=True)
+    weights = torch.zeros(3, requires_grad=not in_c)
+    assert module()(x, torch.arange(3), weights) == 0
+
+
+# --- what the common copies compute, in our own words --------------------------------
+
+
+def own_rows(x, y, c):
+    """x_i - c_{y_i}, row by row."""
+    return torch.stack(
+        [row - c[label] for row, label in zip(x, y.tolist(), strict=True)]
+    )
+
+
+def eq_4(x, y, c):
+    """The paper's delta: a dense buffer of sums, divided by counts that start at 1."""
+    sums, counts = torch.zeros_like(c), torch.ones(len(c), dtype=c.dtype)
+    sums.index_add_(0, y, c.index_select(0, y) - x)
+    counts.scatter_add_(0, y, torch.ones(len(y), dtype=c.dtype))
+    return sums / counts[:, None]
+
+
+class _CountedCenters(torch.autograd.Function):
+    """Centers whose gradient is not that of the loss: Eq. 4, over ``size``."""
+
+    @staticmethod
+    def forward(ctx, x, y, c, size):
+        ctx.save_for_backward(x, y, c)
+        ctx.size = size
+        return (x - c.index_select(0, y)).pow(2).sum() / 2 / size
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, y, c = ctx.saved_tensors
+        d = x - c.index_select(0, y)
+        return grad * d / ctx.size, None, eq_4(x, y, c) / ctx.size, None
+
+
+def jxgu1016(x, y, c, lam, alpha):
+    """Mean of the halved squares; its own SGD on Eq. 4, divided by the batch again."""
+    return descend(_CountedCenters.apply(x, y, c, len(x)), lam, x, c, alpha)
+
+
+def catalyst(x, y, c, lam, alpha):
+    """Sum of the halved squares; an SGD on Eq. 4."""
+    return descend(_CountedCenters.apply(x, y, c, 1), lam, x, c, alpha)
+
+
+def kaiyang(x, y, c, lam, alpha):
+    """A B x K matrix of squared distances and a mask; SGD on the true gradient.
+
+    Its clamp to 1e-12 and 1e12 is left out, and with it what it adds.
+    """
+    distances = (x[:, None] - c).pow(2).sum(2)
+    mask = y[:, None] == torch.arange(len(c))
+    return descend((distances * mask).sum() / len(x), lam, x, c, alpha)
+
+
+def louis_she(x, y, c, lam, alpha):
+    """Mean over rows and features; the user subtracts Eq. 4."""
+    loss = (x - c.detach().index_select(0, y)).pow(2).mean()
+    (gradient,) = torch.autograd.grad(lam * loss, x)
+    delta = eq_4(x.detach(), y, c.detach())
+    return lam * loss.detach(), gradient, c.detach() - alpha * delta
+
+
+def metric_learning(x, y, c, lam, alpha):
+    """Half squares of each row, which a reducer averages; Eq. 4 when asked to."""
+    loss = (0.5 * own_rows(x, y, c.detach()).pow(2).sum(1)).mean()
+    (gradient,) = torch.autograd.grad(lam * loss, x)
+    delta = eq_4(x.detach(), y, c.detach())
+    return lam * loss.detach(), gradient, c.detach() - alpha * delta
+
+
+def descend(loss, lam, x, c, alpha):
+    """Backward from the weighted loss, then a step of plain SGD on the centers."""
+    gradient, for_centers = torch.autograd.grad(lam * loss, [x, c])
+    return lam * loss.detach(), gradient, c.detach() - alpha * for_centers
+
+
+def conversion(name, lam, alpha, rows, row):
+    """What to pass here instead, as the page "Which center loss?" says."""
+    return {
+        jxgu1016: {"loss_weight": lam, "alpha": alpha / rows},
+        catalyst: {"reduction": "sum", "loss_weight": lam, "alpha": alpha},
+        kaiyang: {
+            "loss_weight": 2 * lam,
+            "alpha": 2 * lam * alpha / rows,
+            "normalize": False,
+        },
+        louis_she: {"loss_weight": 2 * lam / row, "alpha": alpha},
+        metric_learning: {"loss_weight": lam, "alpha": alpha},
+    }[name]
+
+
+@pytest.mark.parametrize(
+    "copy", [jxgu1016, kaiyang, louis_she, catalyst, metric_learning]
+)
+@pytest.mark.parametrize(("lam", "alpha"), [(1.0, 0.5), (0.03, 0.4)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+def test_formulas_of_the_common_copies(copy, lam, alpha, dtype):
+    """Within 1e-6 over five steps in which embeddings and centers both move."""
+    rows, row = 30, 5
+    x, y, _ = batch(rows, row, dtype=dtype)
+    loss_fn = module(row, dtype=dtype, **conversion(copy, lam, alpha, rows, row))
+    theirs_x, theirs_c = x.detach(), loss_fn.centers.clone()
+    ours_x = x.detach()
+    for _ in range(5):
+        ours_x, theirs_x = ours_x.requires_grad_(), theirs_x.requires_grad_()
+        theirs, gradient, theirs_c = copy(
+            theirs_x, y, theirs_c.requires_grad_(), lam, alpha
+        )
+        loss, ours_gradient, centers = run(loss_fn, ours_x, y)
+        close = {"rtol": 1e-6, "atol": 1e-6}
+        torch.testing.assert_close(loss, theirs, **close)
+        torch.testing.assert_close(ours_gradient, gradient, **close)
+        torch.testing.assert_close(centers, theirs_c, **close)
+        ours_x = ours_x.detach() - 0.1 * ours_gradient
+        theirs_x = theirs_x.detach() - 0.1 * gradient

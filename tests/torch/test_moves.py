@@ -1,0 +1,536 @@
+"""When the centers move and when they stay; the module's state and how it starts."""
+
+import copy
+import io
+import pickle
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+
+from centerloss.torch import CenterLoss, _module, convert_state_dict  # noqa: E402
+from tests.torch.batches import batch, module, reductions, same_bits  # noqa: E402
+
+
+def moved(calls=1, **settings):
+    """The centers after so many updates with the batch of `batch()`."""
+    loss_fn = module(**settings)
+    embeddings, labels, _ = batch()
+    for _ in range(calls):
+        loss_fn.update(embeddings, labels)
+    return loss_fn.centers
+
+
+# --- when ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backward_passes", [0, 1, 2])
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_a_call_in_training_mode_moves_the_centers_once(backward_passes, in_c):
+    """In the forward pass, whatever becomes of the loss."""
+    embeddings, labels, _ = batch()
+    loss_fn = module()
+    assert loss_fn.num_updated == 0
+    weights = None if in_c else torch.ones(24, requires_grad=True)
+    loss = loss_fn(embeddings, labels, weights)
+    for _ in range(backward_passes):
+        loss.backward(retain_graph=True)
+    if in_c:
+        assert same_bits(loss_fn.centers, moved())
+    else:
+        torch.testing.assert_close(loss_fn.centers, moved())
+    assert loss_fn.num_updated == len(labels.unique())
+    assert not torch.equal(loss_fn.centers, module().centers)
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@pytest.mark.parametrize(
+    "why", ["eval", "no_grad", "inference_mode", "frozen embeddings", "auto_update"]
+)
+def test_when_they_stay(why, in_c):
+    embeddings, labels, _ = batch()
+    weights = None if in_c else torch.ones(24, requires_grad=True)
+    loss_fn = module(auto_update=why != "auto_update").train(why != "eval")
+    before = loss_fn.centers.clone()
+    if why == "no_grad":
+        with torch.no_grad():
+            loss = loss_fn(embeddings, labels, weights)
+    elif why == "inference_mode":
+        with torch.inference_mode():
+            loss = loss_fn(embeddings, labels, weights)
+    elif why == "frozen embeddings":
+        loss = loss_fn(embeddings.detach(), labels, weights)
+    else:
+        loss = loss_fn(embeddings, labels, weights)
+        loss.backward()
+        assert embeddings.grad.any()
+    assert torch.equal(loss_fn.centers, before)
+    assert loss_fn.num_updated == 0
+    torch.testing.assert_close(loss.detach(), module()(embeddings, labels).detach())
+
+
+@pytest.mark.parametrize(
+    "mode", [torch.no_grad, torch.inference_mode, torch.enable_grad]
+)
+@pytest.mark.parametrize("training", [True, False])
+def test_update_moves_them_in_any_mode(mode, training):
+    embeddings, labels, _ = batch()
+    loss_fn = module(auto_update=False).train(training)
+    with mode():
+        assert loss_fn.update(embeddings, labels) == len(labels.unique())
+    assert same_bits(loss_fn.centers, moved())
+    assert loss_fn.num_updated == len(labels.unique())
+    assert not loss_fn.centers.requires_grad
+
+
+def test_embeddings_of_inference_mode():
+    embeddings, labels, _ = batch()
+    with torch.inference_mode():
+        rows = embeddings * 1
+        loss_fn = module()
+        loss_fn.update(rows, labels)
+    assert same_bits(loss_fn.centers, moved())
+    assert module()(rows, labels) == module()(embeddings, labels)
+
+
+def test_update_between_forward_and_backward():
+    """It changes no gradient: that is of the centers at the call."""
+    embeddings, labels, _ = batch()
+    module()(embeddings, labels).backward()
+    expected, embeddings.grad = embeddings.grad, None
+    loss_fn = module(auto_update=False)
+    loss = loss_fn(embeddings, labels)
+    loss_fn.update(embeddings, labels)
+    loss.backward()
+    assert same_bits(embeddings.grad, expected)
+
+
+@reductions
+@pytest.mark.parametrize("loss_weight", [0.0, 0.003, 1000.0])
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_no_weight_of_the_loss_reaches_the_centers(reduction, loss_weight, in_c):
+    """Neither its own nor what multiplies it on the way to the backward pass."""
+    embeddings, labels, _ = batch()
+    weights = None if in_c else torch.ones(24, requires_grad=True)
+    loss_fn = module(loss_weight=loss_weight, reduction=reduction)
+    (1e-3 * loss_fn(embeddings, labels, weights).sum()).backward()
+    assert same_bits(loss_fn.centers, moved())
+
+
+def test_loss_is_that_of_the_old_centers():
+    embeddings, labels, _ = batch()
+    loss_fn = module()
+    still = module(auto_update=False)
+    for _ in range(3):
+        still.centers.copy_(loss_fn.centers)
+        expected = still(embeddings, labels)
+        assert same_bits(loss_fn(embeddings, labels), expected)
+        assert still(embeddings, labels) == expected
+    assert loss_fn(embeddings, labels) < expected
+
+
+def test_num_updated_counts_classes_of_rows_that_count():
+    loss_fn = module(ignore_index=2)
+    x = torch.ones(5, 6, requires_grad=True)
+    loss_fn(x, torch.tensor([0, 0, 2, 4, 2]))
+    assert loss_fn.num_updated == 2
+    assert loss_fn.update(x[:1], torch.tensor([2])) == 0
+    assert loss_fn.num_updated == 0
+
+
+def test_num_updated_does_not_follow_a_setting_that_is_changed_later():
+    loss_fn = module(ignore_index=2)
+    loss_fn(torch.ones(3, 6, requires_grad=True), torch.tensor([0, 1, 2]))
+    loss_fn.ignore_index = 1
+    assert loss_fn.num_updated == 2
+    loss_fn.ignore_index = None
+    assert loss_fn.num_updated == 2
+
+
+def test_num_updated_does_not_follow_labels_that_are_used_again():
+    """A loader may fill the same memory with the next batch."""
+    loss_fn, labels = module(), torch.tensor([0, 1, 2])
+    loss_fn(torch.ones(3, 6, requires_grad=True), labels)
+    labels.zero_()
+    assert loss_fn.num_updated == 3
+    labels = torch.tensor([0, 1, 2])
+    loss_fn.update(torch.ones(3, 6), labels)
+    labels.zero_()
+    assert loss_fn.num_updated == 3
+
+
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_a_class_without_weight_counts_as_one_in_the_batch(in_c, monkeypatch):
+    if not in_c:
+        monkeypatch.setattr(_module, "_in_c", lambda *_: False)
+    loss_fn, weights = module(), torch.tensor([1.0, 0.0, 0.0])
+    assert loss_fn.update(torch.ones(3, 6), torch.tensor([0, 1, 1]), weights) == 2
+    assert loss_fn.num_updated == 2
+
+
+SETTINGS = [
+    ("alpha", 0.125),
+    ("loss_weight", 3),
+    ("reduction", "sum"),
+    ("normalize", False),
+    ("ignore_index", 1),
+    ("auto_update", False),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), SETTINGS)
+@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+def test_settings_may_be_changed_between_calls(name, value, in_c):
+    embeddings, labels, _ = batch()
+    weights = None if in_c else torch.ones(24, requires_grad=True)
+    changed, given, untouched = module(), module(**{name: value}), module()
+    setattr(changed, name, value)
+    loss = changed(embeddings, labels, weights)
+    assert same_bits(loss, given(embeddings, labels, weights))
+    assert same_bits(changed.centers, given.centers)
+    other = untouched(embeddings, labels, weights)
+    same = same_bits(loss, other) and same_bits(changed.centers, untouched.centers)
+    assert not same
+
+
+# --- the buffer ----------------------------------------------------------------------
+
+
+def test_state_dict_holds_the_centers_and_nothing_else():
+    loss_fn = module()
+    embeddings, labels, _ = batch()
+    loss_fn(embeddings, labels)
+    assert list(loss_fn.state_dict()) == ["centers"]
+    assert loss_fn.state_dict()["centers"].data_ptr() == loss_fn.centers.data_ptr()
+    assert list(loss_fn.parameters()) == []
+    assert [name for name, _ in loss_fn.named_buffers()] == ["centers"]
+    assert not loss_fn.centers.requires_grad
+
+
+def test_an_optimizer_does_not_touch_the_centers():
+    """Weight decay and momentum would, if they were a parameter."""
+    model = torch.nn.ModuleList([torch.nn.Linear(6, 6), module()])
+    network, loss_fn = model
+    embeddings, labels, _ = batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, weight_decay=0.5)
+    loss_fn(network(embeddings), labels).backward()
+    after, weights = loss_fn.centers.clone(), network.weight.detach().clone()
+    optimizer.step()
+    assert torch.equal(loss_fn.centers, after)
+    assert not torch.equal(network.weight, weights)
+
+
+def test_centers_are_moved_in_place():
+    """Who holds the tensor sees the moves, and PyTorch knows of them."""
+    loss_fn = module()
+    centers, version = loss_fn.centers, loss_fn.centers._version
+    embeddings, labels, _ = batch()
+    loss_fn(embeddings, labels)
+    assert loss_fn.centers is centers
+    assert same_bits(centers, moved())
+    assert centers._version > version
+    version = centers._version
+    loss_fn.update(embeddings, labels)
+    assert centers._version > version
+
+
+def test_a_loss_of_the_user_s_own_knows_that_the_centers_have_moved():
+    """What autograd has saved of them is no longer what it was: an error."""
+    embeddings, labels, _ = batch()
+    loss_fn = module()
+    own = (embeddings[:7] * loss_fn.centers).sum()
+    loss_fn(embeddings, labels)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        own.backward()
+
+
+@pytest.mark.parametrize(
+    "change", [lambda m: m.double(), lambda m: m.to(torch.float64)]
+)
+def test_to_another_dtype(change):
+    embeddings, labels, _ = batch(dtype=torch.float64)
+    loss_fn = change(module())
+    expected = CenterLoss(7, 6, init=module().centers.double())
+    assert loss_fn.centers.dtype is torch.float64
+    ours = loss_fn(embeddings, labels)
+    assert same_bits(ours, expected(embeddings, labels))
+    assert same_bits(loss_fn.centers, expected.centers)
+    assert loss_fn.float().centers.dtype is torch.float32
+
+
+def through_a_file(loss_fn):
+    file = io.BytesIO()
+    torch.save(loss_fn, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), through_a_file],
+    ids=["deepcopy", "pickle", "torch.save"],
+)
+def test_copies(make):
+    """After a call, too, when the module remembers the labels of the last move."""
+    embeddings, labels, _ = batch()
+    loss_fn = module(alpha=0.25, reduction="sum", ignore_index=2).eval()
+    loss_fn.train()
+    loss_fn(embeddings, labels)
+    other = make(loss_fn)
+    assert repr(other) == repr(loss_fn)
+    assert other.num_updated == loss_fn.num_updated > 0
+    assert same_bits(other.centers, loss_fn.centers)
+    assert other.centers.data_ptr() != loss_fn.centers.data_ptr()
+    assert same_bits(other(embeddings, labels), loss_fn(embeddings, labels))
+    assert same_bits(other.centers, loss_fn.centers)
+
+
+def test_state_dict_through_a_file_of_weights_only():
+    embeddings, labels, _ = batch()
+    loss_fn, file = module(), io.BytesIO()
+    loss_fn(embeddings, labels)
+    torch.save(loss_fn.state_dict(), file)
+    file.seek(0)
+    other = CenterLoss(7, 6)
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert same_bits(other.centers, loss_fn.centers)
+    other.update(embeddings, labels)
+    assert not torch.equal(other.centers, loss_fn.centers)
+
+
+def test_state_dict_of_another_size():
+    with pytest.raises(RuntimeError, match="size mismatch for centers"):
+        module().load_state_dict(module(classes=8).state_dict())
+
+
+def test_repr():
+    assert repr(module(alpha=0.25, ignore_index=-1)) == (
+        "CenterLoss(7, 6, alpha=0.25, loss_weight=1.0, reduction='mean', "
+        "normalize=True, ignore_index=-1, auto_update=True, dtype=torch.float32)"
+    )
+
+
+# --- how they start ------------------------------------------------------------------
+
+
+def test_normal_centers_follow_pytorch_s_seed():
+    torch.manual_seed(3)
+    loss_fn = CenterLoss(500, 40)
+    assert abs(loss_fn.centers.mean()) < 0.03
+    assert abs(loss_fn.centers.std() - 1) < 0.03
+    torch.manual_seed(3)
+    assert torch.equal(CenterLoss(500, 40).centers, loss_fn.centers)
+    first = loss_fn.centers.clone()
+    loss_fn.reset_parameters()
+    assert not torch.equal(loss_fn.centers, first)
+
+
+def test_zeros():
+    loss_fn = CenterLoss(3, 2, init="zeros")
+    assert torch.equal(loss_fn.centers, torch.zeros(3, 2))
+    loss_fn.centers.fill_(1)
+    loss_fn.reset_parameters()
+    assert torch.equal(loss_fn.centers, torch.zeros(3, 2))
+
+
+def test_a_tensor_is_kept():
+    """Its memory too: of a file that is mapped, as it may be."""
+    given = torch.ones(7, 6, requires_grad=True)
+    loss_fn = CenterLoss(7, 6, init=given)
+    embeddings, labels, _ = batch()
+    loss_fn(embeddings, labels)
+    assert loss_fn.centers.data_ptr() == given.data_ptr()
+    assert not loss_fn.centers.requires_grad
+    assert not torch.equal(given, torch.ones(7, 6))
+
+
+@pytest.mark.parametrize("init", ["normal", "zeros", torch.ones(3, 2)], ids=str)
+def test_dtype(init):
+    assert CenterLoss(3, 2, init=init).centers.dtype is torch.float32
+    wide = CenterLoss(3, 2, init=init, dtype=torch.float64)
+    assert wide.centers.dtype is torch.float64
+
+
+def test_default_dtype_is_that_of_pytorch():
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert CenterLoss(3, 2).centers.dtype is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_on_the_meta_device_first():
+    """As large models start: shapes without memory, which is given later."""
+    loss_fn = CenterLoss(3, 2, device="meta", init="zeros")
+    assert loss_fn.centers.is_meta
+    loss_fn = loss_fn.to_empty(device="cpu")
+    loss_fn.reset_parameters()
+    assert torch.equal(loss_fn.centers, torch.zeros(3, 2))
+    with torch.device("meta"):
+        assert CenterLoss(3, 2).centers.is_meta
+
+
+@reductions
+def test_shapes_and_dtypes_on_the_meta_device(reduction):
+    """The operations of other devices, which look at no value."""
+    loss_fn = CenterLoss(7, 6, device="meta", reduction=reduction, auto_update=False)
+    x = torch.empty(24, 6, dtype=torch.bfloat16, device="meta", requires_grad=True)
+    loss = loss_fn(x, torch.empty(24, dtype=torch.int64, device="meta"))
+    assert loss.shape == ((24,) if reduction == "none" else ())
+    assert loss.dtype is torch.float32
+    loss.sum().backward()
+    assert (x.grad.shape, x.grad.dtype) == (x.shape, torch.bfloat16)
+
+
+# --- class means ---------------------------------------------------------------------
+
+
+def class_means(embeddings, labels, centers):
+    expected = centers.double().clone()
+    for j in labels.unique():
+        expected[j] = embeddings.detach().double()[labels == j].mean(0)
+    return expected.to(centers.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_init_centers_from_tensors(dtype):
+    """Class 6 has no row, and stays."""
+    embeddings, labels, _ = batch(dtype=dtype)
+    loss_fn = module()
+    expected = class_means(embeddings, labels, loss_fn.centers)
+    assert loss_fn.init_centers(embeddings, labels) == 6
+    torch.testing.assert_close(loss_fn.centers, expected)
+    assert torch.equal(loss_fn.centers[6], module().centers[6])
+    assert not loss_fn.centers.requires_grad
+
+
+def test_init_centers_from_a_loader():
+    """Batches of a network's embeddings; the last is smaller, and of images."""
+    embeddings, labels, _ = batch()
+    data = torch.utils.data.TensorDataset(embeddings.detach(), labels)
+    loader = torch.utils.data.DataLoader(data, batch_size=7)
+    loss_fn = module()
+    expected = class_means(2 * embeddings, labels, loss_fn.centers)
+    batches = ((2 * x.reshape(-1, 3, 2, 1), y) for x, y in loader)
+    assert loss_fn.init_centers(batches) == 6
+    torch.testing.assert_close(loss_fn.centers, expected)
+
+
+def test_init_centers_adds_in_float64():
+    """100 001 rows of a class: their sum in float32 would be off."""
+    x = torch.full((100_001, 1), 0.1)
+    loss_fn = CenterLoss(1, 1)
+    loss_fn.init_centers(
+        (rows, torch.zeros(len(rows), dtype=int)) for rows in x.split(1000)
+    )
+    assert same_bits(loss_fn.centers, torch.tensor([[0.1]]))
+
+
+def test_init_centers_leaves_out_ignored_rows():
+    embeddings, labels, _ = batch()
+    loss_fn = module(ignore_index=2)
+    before = loss_fn.centers.clone()
+    expected = class_means(embeddings, labels, before)
+    expected[2] = before[2]
+    assert loss_fn.init_centers(embeddings, labels) == 5
+    torch.testing.assert_close(loss_fn.centers, expected)
+
+
+@pytest.mark.parametrize(
+    "batches", [[], [(torch.empty(0, 6), torch.empty(0, dtype=int))]]
+)
+def test_init_centers_of_nothing(batches):
+    loss_fn = module()
+    assert loss_fn.init_centers(batches) == 0
+    assert torch.equal(loss_fn.centers, module().centers)
+
+
+def failing(embeddings, labels):
+    yield embeddings, labels
+    raise OSError("the file is gone")
+
+
+@pytest.mark.parametrize(
+    ("batches", "error"),
+    [
+        (lambda x, y: failing(x, y), OSError),
+        (lambda x, y: [(x, y), (x, y + 7)], IndexError),
+        (lambda x, y: [(x, y), (x, y[1:])], ValueError),
+        (lambda x, y: [(x, y), (x.long(), y)], TypeError),
+        (lambda x, y: [(x, y), (x, y.tolist())], TypeError),
+        (lambda x, y: [(x, y), x], ValueError),
+    ],
+    ids=["loader", "label", "shape", "dtype", "type", "no pair"],
+)
+def test_an_error_midway_leaves_the_centers(batches, error):
+    embeddings, labels, _ = batch()
+    loss_fn = module()
+    with pytest.raises(error):
+        loss_fn.init_centers(batches(embeddings, labels))
+    assert torch.equal(loss_fn.centers, module().centers)
+
+
+def test_init_centers_takes_labels_with_a_tensor_and_only_then():
+    embeddings, labels, _ = batch()
+    with pytest.raises(TypeError, match="labels is None, expected one label per row"):
+        module().init_centers(embeddings)
+    with pytest.raises(TypeError, match="labels is given, but batches is no tensor"):
+        module().init_centers([(embeddings, labels)], labels)
+
+
+# --- other checkpoints ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name", ["centers", "loss.centers", "module.center_loss.centers"]
+)
+def test_centers_of_other_checkpoints(name):
+    centers = torch.randn(7, 6)
+    state = {"fc.weight": torch.ones(7, 6), name: torch.nn.Parameter(centers)}
+    converted = convert_state_dict(state)
+    assert list(converted) == ["centers"]
+    assert not converted["centers"].requires_grad
+    loss_fn = module()
+    loss_fn.load_state_dict(converted)
+    assert same_bits(loss_fn.centers, centers)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "becomes"),
+    [
+        ("float64", "float64"),
+        ("float16", "float32"),
+        ("bfloat16", "float32"),
+        ("int64", "float32"),
+    ],
+)
+def test_dtypes_of_other_checkpoints(dtype, becomes):
+    centers = torch.ones(7, 6, dtype=getattr(torch, dtype))
+    converted = convert_state_dict({"centers": centers})["centers"]
+    assert converted.dtype is getattr(torch, becomes)
+    assert torch.equal(converted, torch.ones(7, 6).to(converted.dtype))
+
+
+@pytest.mark.parametrize(
+    ("state", "has"),
+    [
+        ({}, "nothing"),
+        ({"fc.weight": torch.ones(7, 6)}, "fc.weight"),
+        ({"mycenters": torch.ones(7, 6)}, "mycenters"),
+        ({"centers": torch.ones(7)}, "centers"),
+        ({"centers": [[1.0]]}, "centers"),
+        (
+            {"a.centers": torch.ones(7, 6), "b.centers": torch.ones(7, 6)},
+            "a.centers, b.centers",
+        ),
+    ],
+)
+def test_checkpoints_without_centers_or_with_too_many(state, has):
+    message = f"state has {has}, expected one tensor of shape \\(classes, features\\) "
+    with pytest.raises(ValueError, match=message):
+        convert_state_dict(state)
+
+
+def test_a_module_is_no_checkpoint():
+    with pytest.raises(TypeError, match="^state is a CenterLoss, expected a dict as"):
+        convert_state_dict(CenterLoss(7, 6))
