@@ -151,7 +151,8 @@ cl_value_and_grad(const cl_batch *batch, cl_plan *plan, const cl_loss_options *o
                   const cl_outputs *outputs);
 
 /* Loss and gradient at the old centers, then the center update, in one pass.
- * `centers` is batch->centers, to be written. Needs CL_LOSSES | CL_GROUPS. */
+ * `centers` is batch->centers, to be written; outputs->gradient is not NULL. Needs
+ * CL_LOSSES | CL_GROUPS. */
 void
 cl_step(const cl_batch *batch, cl_plan *plan, char *centers,
         const cl_loss_options *loss_options, const cl_update_options *update_options,

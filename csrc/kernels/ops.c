@@ -70,10 +70,8 @@ run_segments(void *argument, int worker, int workers)
 /* Rows are prefetched this many bytes of features ahead, in whole rows: far enough to
  * hide the latency of memory, near enough to be still in the second-level cache.
  * Smaller features are mostly in that cache already. */
-enum {
-    PREFETCH_BYTES = 4096,
-    MIN_BYTES_PREFETCHED = 128 * 1024
-};
+static const int64_t PREFETCH_BYTES = 4096;
+static const double MIN_BYTES_PREFETCHED = 128 * 1024;
 
 static int64_t
 prefetch_distance(const cl_batch *b)
@@ -115,23 +113,16 @@ loss_factor(const cl_plan *plan, const cl_loss_options *options)
 
 /* A gradient this large does not stay in the caches until it is used, so it is stored
  * past them. */
-enum {
-    MIN_BYTES_NONTEMPORAL = 4 << 20
-};
+static const double MIN_BYTES_NONTEMPORAL = 4 << 20;
 
 static bool
-store_nontemporal(const cl_batch *b, const cl_outputs *outputs)
+stores_nontemporal(const cl_batch *b, const cl_outputs *outputs)
 {
-#if STREAM_BYTES
-    const uintptr_t place =
+    const uintptr_t address_bits =
         (uintptr_t)outputs->gradient | (uintptr_t)outputs->gradient_stride;
-    return outputs->gradient != NULL && place % STREAM_BYTES == 0 &&
+    return HAS_STREAM && outputs->gradient != NULL &&
+           address_bits % STREAM_BYTES == 0 &&
            cl_feature_bytes(b) >= MIN_BYTES_NONTEMPORAL;
-#else
-    (void)b;
-    (void)outputs;
-    return false;
-#endif
 }
 
 static cl_pass
@@ -144,7 +135,7 @@ loss_pass(const cl_batch *batch, cl_plan *plan, const cl_loss_options *options,
         .factor = loss_factor(plan, options),
         .gradient = outputs->gradient,
         .gradient_stride = outputs->gradient_stride,
-        .nontemporal = store_nontemporal(batch, outputs),
+        .nontemporal = stores_nontemporal(batch, outputs),
     };
 }
 

@@ -23,9 +23,7 @@
 /* Creating and joining a thread costs 15 to 100 us. Two threads break even at 0.6 MiB
  * of features on an idle machine and at 1.3 to 4 MiB on a busy one, hence at least
  * 1 MiB per thread. */
-enum {
-    MIN_BYTES_PER_THREAD = 1 << 20
-};
+static const double MIN_BYTES_PER_THREAD = 1 << 20;
 
 static double
 max_useful_threads(const cl_batch *b)
@@ -43,10 +41,8 @@ threads_for(const cl_batch *b, int requested)
 
 /* In batch order the sums of a segment should fit into a second-level cache, mostly,
  * and those of all segments should be in proportion to the batch. */
-enum {
-    MAX_SUM_BYTES = 2 << 20,
-    MAX_SUM_BYTES_PER_ROW = 40
-};
+static const double MAX_SUM_BYTES = 2 << 20;
+static const double MAX_SUM_BYTES_PER_ROW = 40;
 
 static bool
 classes_are_few(const cl_plan *plan, const cl_batch *b)

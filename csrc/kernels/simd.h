@@ -37,14 +37,15 @@
 
 enum {
     LANES = 8,
-    LINE_BYTES = 64 /* of a cache line */
+    LINE_BYTES = 64,  /* of a cache line */
+    STREAM_BYTES = 16 /* of a store past the caches */
 };
 
 #if defined(__SSE2__) || defined(_M_X64)
 #include <emmintrin.h>
-#define STREAM_BYTES 16
+#define HAS_STREAM 1
 #else
-#define STREAM_BYTES 0
+#define HAS_STREAM 0
 #endif
 
 #ifdef VECTOR_BYTES
@@ -175,12 +176,12 @@ f64x8_total(f64x8 v)
     return two[0] + two[1];
 }
 
-/* Store past the caches, for results too large to stay in them. Both addresses and the
- * size are multiples of STREAM_BYTES, unless that is 0. */
+/* Store past the caches if HAS_STREAM, for results too large to stay in them. Both
+ * addresses and the size are multiples of STREAM_BYTES. */
 CL_INLINE void
 stream_store(void *to, const void *from, size_t size)
 {
-#if STREAM_BYTES
+#if HAS_STREAM
     for (size_t i = 0; i < size; i += STREAM_BYTES) {
         __m128i part;
         memcpy(&part, (const char *)from + i, STREAM_BYTES);
@@ -196,7 +197,7 @@ stream_store(void *to, const void *from, size_t size)
 CL_INLINE void
 stream_end(void)
 {
-#if STREAM_BYTES
+#if HAS_STREAM
     _mm_sfence();
 #endif
 }
