@@ -1,35 +1,32 @@
 #include "overlap.h"
 
 #include <assert.h>
+#include <stddef.h>
 
-static uintptr_t
-min_size(uintptr_t a, uintptr_t b)
-{
-    return a < b ? a : b;
-}
-
-/* The addresses of a non-empty array: low <= address < high. Strides that NumPy cannot
- * have checked, as those of as_strided, may lead out of the address space. The span
- * ends at its limits then. */
-static void
+/* The addresses of a non-empty array: low <= address < high. False if it spans more
+ * than PTRDIFF_MAX bytes or leaves the address space, which is possible for views made
+ * with as_strided. NumPy's search overflows for such views. */
+static bool
 find_span(PyArrayObject *array, uintptr_t *low, uintptr_t *high)
 {
     assert(PyArray_SIZE(array) > 0);
-    *low = *high = (uintptr_t)PyArray_DATA(array);
+    const uintptr_t start = (uintptr_t)PyArray_DATA(array);
+    uintptr_t free_bytes = (uintptr_t)PTRDIFF_MAX - (uintptr_t)PyArray_ITEMSIZE(array);
+    uintptr_t below = 0;
+    uintptr_t above = (uintptr_t)PyArray_ITEMSIZE(array);
     for (int axis = 0; axis < PyArray_NDIM(array); axis++) {
         const uintptr_t steps = (uintptr_t)PyArray_DIM(array, axis) - 1;
         const npy_intp stride = PyArray_STRIDE(array, axis);
         const uintptr_t step = stride < 0 ? 0 - (uintptr_t)stride : (uintptr_t)stride;
-        const bool fits = step == 0 || steps <= UINTPTR_MAX / step;
-        const uintptr_t reach = fits ? steps * step : UINTPTR_MAX;
-        if (stride < 0) {
-            *low -= min_size(reach, *low);
+        if (step != 0 && steps > free_bytes / step) {
+            return false;
         }
-        else {
-            *high += min_size(reach, UINTPTR_MAX - *high);
-        }
+        free_bytes -= steps * step;
+        *(stride < 0 ? &below : &above) += steps * step;
     }
-    *high += min_size((uintptr_t)PyArray_ITEMSIZE(array), UINTPTR_MAX - *high);
+    *low = start - below;
+    *high = start + above;
+    return below <= start && above <= UINTPTR_MAX - start;
 }
 
 /* NumPy reports that it has no memory with a RuntimeError. */
@@ -98,8 +95,9 @@ py_find_overlap(PyArrayObject *a, PyArrayObject *b)
     if (PyArray_SIZE(a) == 0 || PyArray_SIZE(b) == 0) {
         return OVERLAP_NONE;
     }
-    find_span(a, &a_low, &a_high);
-    find_span(b, &b_low, &b_high);
+    if (!find_span(a, &a_low, &a_high) || !find_span(b, &b_low, &b_high)) {
+        return OVERLAP_UNKNOWN;
+    }
     return a_high <= b_low || b_high <= a_low ? OVERLAP_NONE
                                               : numpy_shares_memory(a, b);
 }

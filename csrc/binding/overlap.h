@@ -9,7 +9,7 @@
 typedef enum {
     OVERLAP_NONE,
     OVERLAP_FOUND,
-    OVERLAP_UNKNOWN, /* the search would take too long */
+    OVERLAP_UNKNOWN, /* the search would take too long or overflow */
     OVERLAP_ERROR,   /* with an exception set */
 } py_overlap;
 
