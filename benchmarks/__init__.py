@@ -1,10 +1,7 @@
-"""Center loss side by side with what a user would pick instead.
-
-``python -m benchmarks`` runs everything; README.md says how it is measured.
-"""
+"""Center loss compared with the alternatives; see README.md."""
 
 import os
 
-# NumPy's threads for matrix products spin for a while after each of them, on the
-# processors of whatever is timed next. Set before NumPy comes, in the runner.
+# BLAS threads spin for a while after a matrix product and would slow down whatever is
+# timed next. NumPy reads this when it is imported.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

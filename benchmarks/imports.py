@@ -1,4 +1,4 @@
-"""How long the import takes beyond NumPy's own."""
+"""Time of the import, beyond NumPy's own."""
 
 import subprocess
 import sys
@@ -15,13 +15,13 @@ print(time.perf_counter() - start)
 
 
 def measure_import(repeats: int) -> dict[str, float]:
-    """Import in fresh interpreters that have NumPy; return seconds, as quartiles."""
+    """Time the import in fresh interpreters; return median and quartiles in seconds."""
     root = Path(__file__).parents[1]
     command = [sys.executable, "-c", IMPORT]
     seconds = [
         float(subprocess.check_output(command, cwd=root, text=True))
         for _ in range(1 + repeats)
     ]
-    # The first one may have compiled to bytecode and read from the disk.
+    # The first import may compile bytecode and read from disk.
     lower, median, upper = np.quantile(seconds[1:], [0.25, 0.5, 0.75]).tolist()
     return {"median": median, "lower": lower, "upper": upper, "samples": repeats}

@@ -1,4 +1,4 @@
-"""What the numbers were measured on."""
+"""A description of the machine."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ LIBRARIES = ("numpy", "numba", "torch", "ml_dtypes")
 
 
 def describe() -> dict[str, str]:
-    """Name the machine, the system, the compiler and the versions."""
+    """Return processor, system, compiler and versions."""
     build = _build_info()
     return {
         "processor": _processor(),
@@ -40,7 +40,7 @@ def _processor() -> str:
 
 
 def _caches() -> str:
-    """List the caches that the first processor sees, as in "L1d 32K"."""
+    """List the caches of the first processor, as in "L1d 32K"."""
     kinds = {"Data": "d", "Instruction": "i", "Unified": ""}
     return ", ".join(
         f"L{_read(cache / 'level')}{kinds.get(_read(cache / 'type'), '?')} "

@@ -1,4 +1,4 @@
-"""Time contestants in turns."""
+"""Time several entries in interleaved rounds."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from timeit import Timer
 
 import numpy as np
 
-SAMPLE_SECONDS = 2e-3  # of calls in one sample
-WARM_SECONDS = 10e-3  # of calls before it: own caches, other libraries' threads asleep
-SLOW_SECONDS = 0.1  # a call this slow is not warmed up before each sample
-MOST_SAMPLES = 101
-LEAST_SAMPLES = 5
+SAMPLE_SECONDS = 2e-3  # duration of a sample
+WARM_SECONDS = 10e-3  # untimed calls before it: caches, other libraries' idle threads
+SLOW_SECONDS = 0.1  # calls that take longer are not warmed up before each sample
+MAX_SAMPLES = 101
+MIN_SAMPLES = 5
 
 
 @dataclass(frozen=True)
-class Contestant:
-    """What is timed, and what has to be said to its library before."""
+class Entry:
+    """What is timed; `prepare` is called before each sample."""
 
     name: str
     threads: int
@@ -25,40 +25,43 @@ class Contestant:
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds a call: median, quartiles and least of `samples` means of `calls`."""
+    """Median, quartiles and minimum of `samples`, in seconds per call.
+
+    A sample is the mean of `calls` calls.
+    """
 
     name: str
     threads: int
     median: float
     lower: float
     upper: float
-    least: float
+    min: float
     samples: int
     calls: int
 
 
 def measure(
-    contestants: Sequence[Contestant], budget: float, rng: np.random.Generator
+    entries: Sequence[Entry], budget: float, rng: np.random.Generator
 ) -> list[Timing]:
-    """Time all in rounds, each round in another order, for about `budget` seconds.
+    """Time all entries for about `budget` seconds, in a random order in each round.
 
-    Each has a like share of the time. Those that are slow sit out rounds, evenly, but
-    get LEAST_SAMPLES samples whatever it takes.
+    Each gets the same share of the time. Slow entries skip rounds, evenly, but get at
+    least MIN_SAMPLES samples.
     """
-    share = budget / len(contestants)
-    runs = [_Run(contestant, share) for contestant in contestants]
+    share = budget / len(entries)
+    runs = [_Run(entry, share) for entry in entries]
     rounds = max(run.wanted for run in runs)
-    for turn in range(rounds):
+    for number in range(rounds):
         for i in rng.permutation(len(runs)):
-            runs[i].take_turn(turn, rounds)
+            runs[i].take_sample(number, rounds)
     return [run.timing() for run in runs]
 
 
 class _Run:
-    """The samples of one contestant, planned by what its first calls take."""
+    """The samples of one entry; their number depends on the time of its first calls."""
 
-    def __init__(self, contestant: Contestant, share: float) -> None:
-        self.contestant = contestant
+    def __init__(self, entry: Entry, share: float) -> None:
+        self.entry = entry
         self.share = share
         self.spent = 0.0
         self.times: list[float] = []
@@ -66,25 +69,25 @@ class _Run:
         self.calls = max(1, round(SAMPLE_SECONDS / seconds))
         self.warm_seconds = 0.0 if seconds > SLOW_SECONDS else WARM_SECONDS
         cost = self.warm_seconds + self.calls * seconds
-        self.wanted = int(np.clip(share / cost, LEAST_SAMPLES, MOST_SAMPLES))
+        self.wanted = int(np.clip(share / cost, MIN_SAMPLES, MAX_SAMPLES))
 
     def _estimate(self) -> float:
-        """Return the seconds a call takes, after one that compiles and pages in."""
-        self.contestant.prepare()
-        self.contestant.timer.timeit(1)
+        """Return the seconds per call, after a first call that may compile."""
+        self.entry.prepare()
+        self.entry.timer.timeit(1)
         calls = 1
-        while (seconds := self.contestant.timer.timeit(calls)) < SAMPLE_SECONDS / 2:
+        while (seconds := self.entry.timer.timeit(calls)) < SAMPLE_SECONDS / 2:
             calls *= 2
         return seconds / calls
 
-    def take_turn(self, turn: int, rounds: int) -> None:
-        """Take a sample, if it is this contestant's turn and its time is not up."""
-        turns = [number * self.wanted // rounds for number in (turn, turn + 1)]
-        over = self.spent > self.share and len(self.times) >= LEAST_SAMPLES
-        if turns[0] == turns[1] or over:
+    def take_sample(self, number: int, rounds: int) -> None:
+        """Take a sample, unless this entry skips the round or has used its time."""
+        before, after = (n * self.wanted // rounds for n in (number, number + 1))
+        over = self.spent > self.share and len(self.times) >= MIN_SAMPLES
+        if before == after or over:
             return
-        self.contestant.prepare()
-        timeit = self.contestant.timer.timeit
+        self.entry.prepare()
+        timeit = self.entry.timer.timeit
         warm = 0.0
         while warm < self.warm_seconds:
             warm += timeit(self.calls)
@@ -95,12 +98,12 @@ class _Run:
     def timing(self) -> Timing:
         lower, median, upper = np.quantile(self.times, [0.25, 0.5, 0.75]).tolist()
         return Timing(
-            name=self.contestant.name,
-            threads=self.contestant.threads,
+            name=self.entry.name,
+            threads=self.entry.threads,
             median=median,
             lower=lower,
             upper=upper,
-            least=min(self.times),
+            min=min(self.times),
             samples=len(self.times),
             calls=self.calls,
         )

@@ -1,14 +1,14 @@
-"""The peak of extra memory during a step, as the kernel counts it.
+"""Peak of additional memory during a step, as counted by Linux.
 
-``python -m benchmarks.memory CLASSES ...`` measures in a process of its own, in which
-malloc gives every block of 4 KiB or more pages of its own and returns them when the
-block is freed; free blocks from before, in which one could hide, are filled first. Of
-two marks the higher one counts:
+``python -m benchmarks.memory CLASSES ...`` measures in its own process, with malloc
+set to map blocks of 4 KiB or more separately and to unmap them when freed. Blocks that
+were freed earlier are filled first, so that no allocation can reuse them. The result is
+the larger of two measures:
 
-- The mark of address space (VmPeak), exact to a page. It cannot be set back; instead
-  the process reserves address space up to it, so that the step's first page raises it.
-- The mark of resident memory (VmHWM), which is set back before the step and has the
-  pages of stacks in it. The kernel batches its counting: it may be 256 KiB off.
+- Peak virtual memory (VmPeak), exact to a page. It cannot be reset, so address space is
+  reserved up to the peak before the step: any page the step maps then raises it.
+- Peak resident memory (VmHWM), which is reset before the step and includes stacks.
+  The kernel updates it in batches; it may be off by 256 KiB.
 """
 
 import json
@@ -38,7 +38,7 @@ RESET = Path("/proc/self/clear_refs")
 
 
 def measure_memory(classes: Sequence[int]) -> list[dict[str, int]]:
-    """Measure in a fresh process; an empty list where there is no /proc to ask."""
+    """Measure in a fresh process; return an empty list where there is no /proc."""
     if not RESET.exists():
         return []
     output = subprocess.check_output(
@@ -51,8 +51,8 @@ def measure_memory(classes: Sequence[int]) -> list[dict[str, int]]:
 
 
 def peak_bytes(call: Callable[[], object]) -> int:
-    """Return by how much the memory of this process peaks during a call."""
-    call()  # code and stacks are there
+    """Return how much the memory of this process grows during a call, at most."""
+    call()  # pages in code and stacks
     sizes = [1 << power for power in range(20, 11, -1)]
     filling = [np.empty(size, np.uint8) for size in sizes for _ in range(64)]
     peak = max(_peak_bytes_once(call) for _ in range(REPEATS))
@@ -69,7 +69,7 @@ def _peak_bytes_once(call: Callable[[], object]) -> int:
 
 
 def _status(name: str) -> int:
-    # Through a buffer so small that reading does not raise the marks.
+    # A small buffer, so that reading does not raise the peaks.
     status = os.open("/proc/self/status", os.O_RDONLY)
     try:
         text = os.read(status, 2048).decode()

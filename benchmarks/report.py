@@ -1,33 +1,39 @@
 """The results as Markdown."""
 
-from collections.abc import Iterable, Sequence
-from itertools import groupby
+import re
+from collections.abc import Iterable, Iterator, Sequence
 
-from .results_view import Results, on, ours, seconds
-from .runner import FLOOR, SAME_LABELS
-from .targets import Target, targets
+from .lookup import COPY, SAME_LABELS, Results, on_threads, seconds
+from .peers.base import Centerloss
 
-SHARE_PLOT = "share-of-the-floor.png"
+COPY_PLOT = "share-of-a-copy.png"
 CLASSES_PLOT = "time-against-classes.png"
+NOISE = 1.05  # smaller ratios of two medians are not reported as a difference
+TRAINED = "centerloss.torch"
 
 Row = Sequence[str]
+Line = tuple[str, int]  # name and threads of an entry
 
 
 def markdown(results: Results) -> str:
-    """All tables, the pictures' places among them."""
-    parts = ["# A step of center loss, measured", _machine(results)]
-    parts += ["## What it must show", _targets(targets(results))]
-    parts += ["## Where centerloss loses", _losses(results)]
+    """Return the page: all tables, and links to the plots."""
+    parts = ["# Results", _machine(results)]
     if results["workloads"]:
         parts += ["## Time of a step", _times(results)]
-        parts += ["## Step over floor", _over_floor(results)]
-        parts += [f"![Share of the floor by workload]({SHARE_PLOT})"]
-        parts += ["## More of centerloss", _more(results)]
+        parts += ["## Time of a step relative to a copy", _over_copy(results)]
+        parts += [f"![Speed relative to a copy, by workload]({COPY_PLOT})"]
+    parts += ["## Where centerloss loses", _losses(results)]
+    if results["workloads"]:
+        parts += ["## Half precision, and whole calls", _other_calls(results)]
     if results["training"]:
-        parts += ["## Training in PyTorch", _training(results["training"])]
+        parts += ["## Training step in PyTorch", _training(results["training"])]
     if results["classes"]:
         parts += ["## Time against the number of classes", _classes(results)]
         parts += [f"![Time against the number of classes]({CLASSES_PLOT})"]
+    if results["memory"]:
+        parts += ["## Peak memory of a step", _memory(results["memory"])]
+    if results["import"]:
+        parts += ["## Import", f"{_spread(results['import'])} beyond NumPy's own."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -39,7 +45,8 @@ def _table(head: Row, rows: Iterable[Row]) -> str:
 def _machine(results: Results) -> str:
     lines = [f"- {name}: {value}" for name, value in results["machine"].items()]
     threads = ", ".join(map(str, results["threads"]))
-    return "\n".join([*lines, f"- threads: {threads}; one where not said"])
+    note = "Times are medians, with quartiles in brackets."
+    return "\n".join([*lines, f"- threads: {threads}", "", note])
 
 
 def _number(value: float) -> str:
@@ -60,119 +67,150 @@ def _spread(timing: Results | None) -> str:
     return f"{_time(timing['median'])} ({lower} - {upper})"
 
 
-def _targets(found: Sequence[Target]) -> str:
-    """Make one row of all with the same limit on the same figure."""
-
-    def figure(target: Target) -> tuple[str, str]:
-        sign = "≥" if target.at_least else "≤"
-        return target.what, f"{sign} {_number(target.limit)} {target.unit}"
-
-    rows = []
-    for head, group in groupby(found, figure):
-        same = list(group)
-        cells = [f"{t.where} {_measured(t)}".strip() for t in same]
-        missed = [target.where for target in same if target.met is False]
-        run = any(target.met is not None for target in same)
-        met = f"**no**: {', '.join(missed)}" if missed else "yes" if run else "not run"
-        rows.append([*head, ", ".join(cells), met])
-    return _table(["figure", "target", "measured", "met"], rows)
+def _timings(result: Results) -> dict[Line, Results]:
+    return {(t["name"], t["threads"]): t for t in result["timings"]}
 
 
-def _measured(target: Target) -> str:
-    return "-" if target.measured is None else _number(target.measured)
+def _spreads(
+    lines: Iterable[Line], columns: Iterable[Results]
+) -> Iterator[tuple[Line, Row]]:
+    for line in lines:
+        yield line, [_spread(_timings(result).get(line)) for result in columns]
 
 
-def _losses(results: Results) -> str:
-    """Every rival that is faster on as many threads."""
-    entries = {
-        **results["workloads"],
-        **{f"K = {K}": entry for K, entry in results["classes"].items()},
-    }
-    lines = []
-    for where, entry in entries.items():
-        for timing in entry["timings"]:
-            own = ours(entry, timing["threads"])
-            if own is None or timing["name"] not in results["peers"]:
-                continue
-            if timing["median"] < own:
-                times = f"{_time(timing['median'])} against {_time(own)}"
-                rival = timing["name"] + on(timing["threads"])
-                lines.append(f"- {where}: {rival} is faster, {times}.")
-    return "\n".join(lines) or "To no rival in this run."
+def _lines(results: Results, columns: Results) -> list[Line]:
+    """Return name and threads of the entries that have a row in the main tables."""
+    names = (COPY, *results["peers"], SAME_LABELS)
+    return [line for line in _all_lines(columns) if line[0] in names]
 
 
-def _by_line(entry: Results) -> dict[tuple[str, int], Results]:
-    return {(t["name"], t["threads"]): t for t in entry["timings"]}
-
-
-def _lines(results: Results, entries: Results) -> list[tuple[str, int]]:
-    """Return (name, threads) of all that are timed in each entry, in their order."""
-    names = (FLOOR, *results["peers"], SAME_LABELS)
-    lines = dict.fromkeys(line for e in entries.values() for line in _by_line(e))
-    return [line for line in lines if line[0] in names]
+def _all_lines(columns: Results) -> list[Line]:
+    return list(dict.fromkeys(line for c in columns.values() for line in _timings(c)))
 
 
 def _times(results: Results) -> str:
     workloads = results["workloads"]
     rows = [
-        [line[0] + on(line[1])]
-        + [_spread(_by_line(entry).get(line)) for entry in workloads.values()]
-        for line in _lines(results, workloads)
+        [on_threads(*line), *cells]
+        for line, cells in _spreads(_lines(results, workloads), workloads.values())
     ]
     heads = [
-        f"{name}<br>{entry['rows']}x{entry['dim']} K={entry['classes']}"
-        for name, entry in workloads.items()
+        f"{name}<br>{result['rows']}x{result['dim']} K={result['classes']}"
+        for name, result in workloads.items()
     ]
-    note = "Median, and the quartiles in brackets."
-    return f"{note}\n\n{_table(['', *heads], rows)}"
+    return _table(["", *heads], rows)
 
 
-def _over_floor(results: Results) -> str:
+def _over_copy(results: Results) -> str:
     workloads = results["workloads"]
     rows = [
-        [name + on(threads)]
+        [on_threads(*line)]
         + [
-            _number(seconds(entry, name, threads) / seconds(entry, FLOOR))
-            for entry in workloads.values()
+            _number(seconds(result, *line) / seconds(result, COPY))
+            for result in workloads.values()
         ]
-        for name, threads in _lines(results, workloads)
+        for line in _lines(results, workloads)
     ]
     return _table(["", *workloads], rows)
 
 
-def _more(results: Results) -> str:
-    """What is timed on one workload alone: other features, other calls."""
+def _losses(results: Results) -> str:
+    """List what is faster than centerloss, and variants slower than the plain call."""
+    classes = {f"K = {K}": result for K, result in results["classes"].items()}
+    sections = [
+        (Centerloss.name, {**results["workloads"], **classes}),
+        (TRAINED, results["training"]),
+    ]
+    losses: dict[str, list[str]] = {}
+    for own, columns in sections:
+        for where, result in columns.items():
+            for what, ratio in _lost(result, own, results["peers"]):
+                losses.setdefault(what, []).append(f"{where} {_number(ratio)} times")
+    lines = [f"- {what}: {', '.join(found)}." for what, found in losses.items()]
+    return "\n".join(lines) or "Nowhere in this run."
+
+
+def _lost(
+    result: Results, own: str, peers: Sequence[str]
+) -> Iterator[tuple[str, float]]:
+    timings = _timings(result)
+    for (name, threads), timing in timings.items():
+        label = on_threads(name, threads)
+        base = timings.get((own, threads))
+        if base and name.removesuffix(", trained") in peers:
+            ratio = base["median"] / timing["median"]
+            if ratio > 1:
+                yield f"{label} is faster than {own}", ratio
+        # The same in float32, or without torch.compile.
+        plain_name = re.sub(r" b?float16|, compiled", "", name)
+        plain = timings.get((plain_name, threads))
+        if plain and plain_name != COPY:
+            ratio = timing["median"] / plain["median"]
+            if ratio > NOISE:
+                yield f"{label} is slower than {plain_name}", ratio
+
+
+def _other_calls(results: Results) -> str:
+    """Entries that are timed on one workload only."""
     lines = _lines(results, results["workloads"])
     rows = [
-        [f"{where}: {line[0]}{on(line[1])}", _spread(timing)]
-        for where, entry in results["workloads"].items()
-        for line, timing in _by_line(entry).items()
+        [f"{where}: {on_threads(*line)}", _spread(timing)]
+        for where, result in results["workloads"].items()
+        for line, timing in _timings(result).items()
         if line not in lines
     ]
     return _table(["", "time"], rows) if rows else "Not timed in this run."
 
 
 def _training(training: Results) -> str:
-    lines = dict.fromkeys(line for e in training.values() for line in _by_line(e))
-    rows = [
-        [line[0] + on(line[1])]
-        + [_spread(_by_line(entry).get(line)) for entry in training.values()]
-        for line in lines
+    lines = _all_lines(training)
+    times = [
+        [on_threads(*line), *cells]
+        for line, cells in _spreads(lines, training.values())
     ]
-    note = "Forward, backward, and the move of the centers; no network."
-    return f"{note}\n\n{_table(['', *training], rows)}"
+    ratios = [
+        [on_threads(name, threads)]
+        + [
+            _number(seconds(result, name, threads) / seconds(result, TRAINED, threads))
+            for result in training.values()
+        ]
+        for name, threads in lines
+        if all(seconds(result, name, threads) for result in training.values())
+    ]
+    return "\n\n".join(
+        [
+            "Forward, backward and center update, on embeddings without a network.",
+            _table(["", *training], times),
+            f"Relative to {TRAINED} on the same number of threads:",
+            _table(["", *training], ratios),
+        ]
+    )
 
 
 def _classes(results: Results) -> str:
     classes = results["classes"]
     rows = [
-        [line[0], *(_spread(_by_line(entry).get(line)) for entry in classes.values())]
-        for line in _lines(results, classes)
+        [name, *cells]
+        for (name, _), cells in _spreads(_lines(results, classes), classes.values())
     ]
-    entry = next(iter(classes.values()))
+    result = next(iter(classes.values()))
     note = (
-        f"{entry['rows']} x {entry['dim']} features, one thread; "
-        f"{entry['label_sets']} sets of labels in turn, "
-        "but for the last line."
+        f"{result['rows']} x {result['dim']} features, one thread; "
+        f"{result['label_sets']} sets of labels in turn, one set in the last line."
     )
     return f"{note}\n\n{_table(['', *(f'K={K}' for K in classes)], rows)}"
+
+
+def _memory(measured: list[dict[str, int]]) -> str:
+    classes = sorted({row["classes"] for row in measured})
+    kibibytes = {
+        (row["rows"], row["threads"], row["classes"]): f"{row['bytes'] / 1024:.0f} KiB"
+        for row in measured
+    }
+    lines = sorted({key[:2] for key in kibibytes})
+    rows = [
+        [on_threads(f"{rows} rows", threads)]
+        + [kibibytes[rows, threads, K] for K in classes]
+        for rows, threads in lines
+    ]
+    return _table(["", *(f"K={K}" for K in classes)], rows)

@@ -1,11 +1,10 @@
-"""Who is timed on which workload, and all of it as one dictionary."""
+"""Run the benchmarks: which entries are timed on which workload."""
 
 import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from importlib.util import find_spec
 from timeit import Timer
 from typing import Any
 
@@ -15,31 +14,31 @@ import numpy as np
 import centerloss
 
 from .imports import measure_import
+from .lookup import COPY, SAME_LABELS
 from .machine import describe
-from .measure import Contestant, measure
+from .measure import Entry, measure
 from .memory import measure_memory
-from .peers import ALPHA, Ours, Peer
+from .peers.base import ALPHA, Centerloss, Peer
+from .registry import training_peers
 from .workloads import CLASSES, TRAINING, WORKLOADS, Batch, Workload, make_batch
 
-FLOOR = "copy"
-SAME_LABELS = f"{Ours.name}, same labels"
 SECTIONS = (*WORKLOADS, "training", "classes", "memory", "import")
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to run; `seconds` is the time for the contestants of one workload."""
+    """What to run; `seconds` is the time for one workload."""
 
     sections: Sequence[str]
     threads: Sequence[int]
     peers: dict[str, type[Peer]]
     seconds: float = 20.0
-    most_classes: int = 10**7
+    max_classes: int = 10**7
     imports: int = 15
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    """Measure; the result goes to JSON as it is."""
+    """Run the benchmarks; return the results, which can be written as JSON."""
     results: dict[str, Any] = {
         "machine": describe(),
         "threads": list(settings.threads),
@@ -71,8 +70,8 @@ def _run_section(
     elif section == "classes":
         results["classes"] = _time_classes(settings, rng)
     elif section == "memory":
-        most = settings.most_classes
-        results["memory"] = measure_memory(sorted({min(10**4, most), most}))
+        classes = {min(10**4, settings.max_classes), settings.max_classes}
+        results["memory"] = measure_memory(sorted(classes))
     elif section == "import":
         results["import"] = measure_import(settings.imports)
     else:
@@ -84,67 +83,62 @@ def _time_workload(
 ) -> dict[str, Any]:
     workload = WORKLOADS[name]
     batch = make_batch(workload, rng)
-    contestants = [_floor(batch), *_contestants(batch, settings, settings.threads)]
+    entries = [_copy(batch), *_peers(batch, settings, settings.threads)]
     for dtype in workload.halves:
-        contestants += _half_contestants(batch, dtype, settings.threads)
+        entries += _half_precision(batch, dtype, settings.threads)
     if name == "toy":
-        contestants += _whole_calls(batch)
-    timings = measure(contestants, settings.seconds, rng)
-    return _entry(workload, batch, timings)
+        entries += _whole_calls(batch)
+    timings = measure(entries, settings.seconds, rng)
+    return _result(workload, batch, timings)
 
 
 def _time_training(settings: Settings, rng: np.random.Generator) -> dict[str, Any]:
-    """Time a training step in PyTorch, if it is there."""
-    if not find_spec("torch"):
-        return {}
-    from .peers_training import networks, ways
-
-    entries = {}
+    """Time a training step in PyTorch, if it is installed."""
+    results = {}
     for name in TRAINING:
-        if WORKLOADS[name].classes > settings.most_classes:
+        workload = WORKLOADS[name]
+        peers = training_peers(workload.networked)
+        if not peers or workload.classes > settings.max_classes:
             continue
-        batch = make_batch(WORKLOADS[name], rng)
-        contestants = []
-        found = ways() | (networks() if WORKLOADS[name].networked else {})
-        for way_name, way_class in found.items():
-            way = way_class(batch)
-            for n in settings.threads:
-                prepare = partial(way.set_threads, n)
-                contestants.append(Contestant(way_name, n, Timer(way.step), prepare))
-        timings = measure(contestants, settings.seconds, rng)
-        entries[name] = _entry(WORKLOADS[name], batch, timings)
-    return entries
+        batch = make_batch(workload, rng)
+        entries = []
+        for peer_name, peer_class in peers.items():
+            peer = peer_class(batch)
+            entries += _on_threads(peer_name, peer, settings.threads)
+        timings = measure(entries, settings.seconds, rng)
+        results[name] = _result(workload, batch, timings)
+    return results
 
 
 def _time_classes(settings: Settings, rng: np.random.Generator) -> dict[str, Any]:
-    """Time every number of classes in the same rounds, on one thread."""
+    """Time all numbers of classes in the same rounds, on one thread."""
     workloads = {
         K: workload
         for K, workload in CLASSES.items()
-        if workload.classes <= settings.most_classes and _fits(workload)
+        if workload.classes <= settings.max_classes and _fits(workload)
     }
     batches = {K: make_batch(workload, rng) for K, workload in workloads.items()}
     groups = {
-        K: [*_contestants(batch, settings, [1]), _same_labels(batch)]
+        K: [*_peers(batch, settings, [1]), _same_labels(batch)]
         for K, batch in batches.items()
     }
-    contestants = [contestant for group in groups.values() for contestant in group]
-    timings = iter(measure(contestants, 3 * settings.seconds, rng))
+    entries = [entry for group in groups.values() for entry in group]
+    timings = iter(measure(entries, 3 * settings.seconds, rng))
     return {
-        str(K): _entry(workloads[K], batches[K], [next(timings) for _ in groups[K]])
+        str(K): _result(workloads[K], batches[K], [next(timings) for _ in groups[K]])
         for K in workloads
     }
 
 
 def _fits(workload: Workload) -> bool:
-    """Tell whether there is memory for the centers and a peer's copies of them."""
+    """Return whether there is memory for the centers and a peer's copies of them."""
     if not hasattr(os, "sysconf"):
         return True
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return 4 * workload.classes * workload.dim * 4 < free
 
 
-def _entry(workload: Workload, batch: Batch, timings: Sequence[Any]) -> dict[str, Any]:
+def _result(workload: Workload, batch: Batch, timings: Sequence[Any]) -> dict[str, Any]:
     return {
         "rows": workload.rows,
         "dim": workload.dim,
@@ -155,51 +149,46 @@ def _entry(workload: Workload, batch: Batch, timings: Sequence[Any]) -> dict[str
     }
 
 
-def _floor(batch: Batch, dtype: str = "") -> Contestant:
-    """Copy as many values as a step cannot but read and write."""
+def _copy(batch: Batch, dtype: str = "") -> Entry:
+    """Copy as many values as a step has to read and write."""
     shape = len(batch.features) + batch.touched, batch.features.shape[1]
     source = np.full(shape, 0.5, batch.features.dtype)
-    to = np.empty_like(source)
-    name = f"{FLOOR} {dtype}".strip()
-    return Contestant(name, 1, Timer(partial(np.copyto, to, source)), lambda: None)
+    target = np.empty_like(source)
+    name = f"{COPY} {dtype}".strip()
+    return Entry(name, 1, Timer(partial(np.copyto, target, source)), lambda: None)
 
 
-def _contestants(
-    batch: Batch, settings: Settings, threads: Sequence[int]
-) -> list[Contestant]:
-    contestants = []
+def _on_threads(name: str, peer: Any, threads: Sequence[int]) -> list[Entry]:
+    return [
+        Entry(name, n, Timer(peer.step), partial(peer.set_threads, n)) for n in threads
+    ]
+
+
+def _peers(batch: Batch, settings: Settings, threads: Sequence[int]) -> list[Entry]:
+    entries = []
     for name, peer_class in settings.peers.items():
         peer = peer_class(batch)
-        for n in threads if peer.threaded else [1]:
-            prepare = partial(peer.set_threads, n)
-            contestants.append(Contestant(name, n, Timer(peer.step), prepare))
-    return contestants
+        entries += _on_threads(name, peer, threads if peer.threaded else [1])
+    return entries
 
 
-def _same_labels(batch: Batch) -> Contestant:
-    """Let centerloss have the same labels in every step, and their centers at hand."""
-    same = Ours(Batch(batch.features, batch.label_sets[:1], batch.centers))
-    prepare = partial(same.set_threads, 1)
-    return Contestant(SAME_LABELS, 1, Timer(same.step), prepare)
+def _same_labels(batch: Batch) -> Entry:
+    """centerloss with the same labels in every step, so their centers stay in cache."""
+    same = Batch(batch.features, batch.label_sets[:1], batch.centers)
+    return _on_threads(SAME_LABELS, Centerloss(same), [1])[0]
 
 
-def _half_contestants(
-    batch: Batch, dtype: str, threads: Sequence[int]
-) -> list[Contestant]:
+def _half_precision(batch: Batch, dtype: str, threads: Sequence[int]) -> list[Entry]:
     features = batch.features.astype(
         ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
     )
     half = Batch(features, batch.label_sets, batch.centers)
-    name = f"{Ours.name} {dtype}"
-    peer = Ours(half)
-    return [_floor(half, dtype)] + [
-        Contestant(name, n, Timer(peer.step), partial(peer.set_threads, n))
-        for n in threads
-    ]
+    name = f"{Centerloss.name} {dtype}"
+    return [_copy(half, dtype), *_on_threads(name, Centerloss(half), threads)]
 
 
-def _whole_calls(batch: Batch) -> list[Contestant]:
-    """Calls as a user writes them, the gradient in a new array."""
+def _whole_calls(batch: Batch) -> list[Entry]:
+    """Calls as a user writes them, with the gradient in a new array."""
     names = {
         "step": centerloss.step,
         "loss_fn": centerloss.CenterLoss(
@@ -211,7 +200,7 @@ def _whole_calls(batch: Batch) -> list[Contestant]:
     }
     prepare = partial(centerloss.set_num_threads, 1)
     return [
-        Contestant(call, 1, Timer(call, globals=names), prepare)
+        Entry(call, 1, Timer(call, globals=names), prepare)
         for call in (
             "step(features, labels, centers)",
             "loss_fn.step(features, labels)",

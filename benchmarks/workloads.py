@@ -6,17 +6,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-COLD_BYTES = 128 << 20  # more than the caches of a processor hold
+COLD_BYTES = 128 << 20  # exceeds the caches
 
 
 @dataclass(frozen=True)
 class Workload:
     """Shapes: `rows` x `dim` features, `classes` x `dim` centers, all float32.
 
-    With `cold`, every step has other labels, as many sets of them as it takes for
-    the centers to leave the caches before they are needed again. `halves` are the
-    two-byte features that centerloss takes besides; `networked` ones are also trained
-    with a network.
+    With `cold`, steps cycle through so many sets of labels that the centers of a set
+    have left the caches when it comes again. `halves` are half-precision dtypes of the
+    features to time as well; `networked` workloads are also trained with a network.
     """
 
     rows: int
@@ -29,7 +28,7 @@ class Workload:
 
 @dataclass
 class Batch:
-    """Arrays of one workload, shared by all that are timed on it."""
+    """Arrays of one workload, shared by all its entries."""
 
     features: NDArray[Any]
     label_sets: list[NDArray[np.int64]]
@@ -37,7 +36,7 @@ class Batch:
 
     @property
     def touched(self) -> int:
-        """Number of classes that a step moves, on average."""
+        """Mean number of classes in a set of labels."""
         return round(np.mean([len(np.unique(labels)) for labels in self.label_sets]))
 
 
@@ -51,7 +50,7 @@ WORKLOADS = {
     "one class": Workload(262_144, 128, 1),
 }
 
-# A training step in PyTorch.
+# Workloads of a training step in PyTorch.
 TRAINING = ("toy", "face", "face4k", "many")
 
 # Time against the number of classes.
@@ -59,7 +58,7 @@ CLASSES = {10**n: Workload(4096, 64, 10**n, cold=True) for n in range(1, 8)}
 
 
 def make_batch(workload: Workload, rng: np.random.Generator) -> Batch:
-    """Draw features, labels and centers; centers repeat from the 65537th class on."""
+    """Draw features, labels and centers; the centers repeat after 65536 classes."""
     rows, dim, classes = workload.rows, workload.dim, workload.classes
     sets = -(-COLD_BYTES // (rows * dim * 4)) if workload.cold else 1
     some_centers = rng.standard_normal((min(classes, 1 << 16), dim), dtype=np.float32)

@@ -1,8 +1,8 @@
-"""Center loss at work: ``python -m centerloss.demo`` trains on handwritten digits.
+"""A demo of center loss: ``python -m centerloss.demo`` trains on handwritten digits.
 
-The same as a library: load images, train networks side by side under several loss
-weights, measure what came of it; `centerloss.demo.report` draws it. Needs what
-``pip install 'centerloss[demo]'`` installs.
+The functions can also be called: load images, train a network for each of several loss
+weights, and evaluate them; `centerloss.demo.report` draws the features. Requires
+``pip install 'centerloss[demo]'``.
 """
 
 from .data import DataError, Split, load_digits_split, load_idx

@@ -1,4 +1,4 @@
-"""Train on images under several loss weights, side by side, and show the outcome."""
+"""Train a network on images for each of several loss weights and compare them."""
 
 import argparse
 import contextlib
@@ -19,12 +19,12 @@ from . import (
     train,
 )
 
-# What 60 000 images need to come as far as the digits do in theirs.
-EPOCHS_OF_FILES = 8
+# The default with --data. 60 000 images need fewer epochs than 1347 digits.
+EPOCHS_WITH_DATA = 8
 
 
 class _Parser(argparse.ArgumentParser):
-    """One whose errors take one line."""
+    """A parser whose error messages are one line long."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n")
@@ -82,7 +82,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     names = {field.name for field in dataclasses.fields(Settings)}
     given = {name: value for name, value in vars(options).items() if name in names}
     given["epochs"] = options.epochs or (
-        EPOCHS_OF_FILES if options.data else Settings.epochs
+        EPOCHS_WITH_DATA if options.data else Settings.epochs
     )
     return Settings(**given)
 
@@ -97,35 +97,35 @@ def _make_parser() -> argparse.ArgumentParser:
         "--data",
         metavar="DIR",
         type=Path,
-        help="folder of images in MNIST's format (default: scikit-learn's digits)",
+        help="folder with images in MNIST's format (default: scikit-learn's digits)",
     )
     add(
         "--epochs",
         metavar="N",
         type=count,
-        help="how often to see every image "
-        f"(default: {default.epochs}, or {EPOCHS_OF_FILES} with --data)",
+        help="number of epochs "
+        f"(default: {default.epochs}, or {EPOCHS_WITH_DATA} with --data)",
     )
     add(
         "--batch-size",
         metavar="N",
         type=count,
         default=default.batch_size,
-        help="images in a step (default: %(default)s)",
+        help="images per step (default: %(default)s)",
     )
     add(
         "--learning-rate",
         metavar="R",
         type=_checked(float, "a number above 0", lambda r: 0 < r < math.inf),
         default=default.learning_rate,
-        help="of the first step; it falls to 0 along a cosine (default: %(default)s)",
+        help="initial learning rate, decays to 0 along a cosine (default: %(default)s)",
     )
     add(
         "--feat-dim",
         metavar="D",
         type=_checked(int, "a whole number from 2", lambda n: n >= 2),
         default=default.feat_dim,
-        help="values of a feature row (default: %(default)s)",
+        help="dimension of the features (default: %(default)s)",
     )
     add(
         "--loss-weight",
@@ -134,7 +134,8 @@ def _make_parser() -> argparse.ArgumentParser:
         nargs="+",
         type=_checked(float, "a number from 0", lambda w: 0 <= w < math.inf),
         default=default.loss_weights,
-        help="factors of the center loss, approached from 0; one run for each "
+        help="weights of the center loss, one run for each; each is increased from 0 "
+        "during training "
         f"(default: {' '.join(f'{w:g}' for w in default.loss_weights)})",
     )
     add(
@@ -142,33 +143,33 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="A",
         type=_checked(float, "a number from 0 to 1", lambda a: 0 <= a <= 1),
         default=default.alpha,
-        help="rate of the centers (default: %(default)s)",
+        help="update rate of the centers (default: %(default)s)",
     )
     add(
         "--seed",
         metavar="N",
         type=_checked(int, "a whole number of 32 bits", lambda n: 0 <= n < 2**32),
         default=default.seed,
-        help="the same seed, the same numbers (default: %(default)s)",
+        help="seed of the random numbers (default: %(default)s)",
     )
     add(
         "--out",
         metavar="PNG",
         type=_writable,
         default="demo.png",
-        help="where the picture goes (default: %(default)s)",
+        help="output file of the picture (default: %(default)s)",
     )
     add(
         "--json",
         metavar="PATH",
         type=_writable,
-        help="where the numbers go as JSON (default: nowhere)",
+        help="output file of the results as JSON (default: none)",
     )
     add(
         "--gif",
         metavar="PATH",
         type=_writable,
-        help="where an animation of the training goes (default: nowhere)",
+        help="output file of an animation of the training (default: none)",
     )
     return parser
 
@@ -176,7 +177,7 @@ def _make_parser() -> argparse.ArgumentParser:
 def _checked(
     convert: Callable[[str], float], wanted: str, holds: Callable[[float], bool]
 ) -> Callable[[str], float]:
-    """Return a converter that refuses numbers for which something does not hold."""
+    """Return a converter that rejects numbers for which `holds` is false."""
 
     def checked(text: str) -> float:
         with contextlib.suppress(ValueError):
@@ -189,7 +190,7 @@ def _checked(
 
 
 def _writable(text: str) -> Path:
-    """Return a path that can be written to, leaving behind no file that was not."""
+    """Return a path after checking that it can be written; leave no new file there."""
     path = Path(text)
     existed = path.exists()
     try:

@@ -1,4 +1,4 @@
-"""A training as an animation: the features at several times, the last for longer."""
+"""An animation of the training: the features at several steps."""
 
 import math
 from collections.abc import Sequence
@@ -17,23 +17,23 @@ from .data import Split
 from .training import Run, Settings, scatter
 
 FRAMES = 48
-# How many places of a center a frame shows: this and those of the frames before.
+# A frame shows the positions of a center in this many frames, the last one its own.
 TRAIL = 7
-# More points would cover each other; more values would fill the memory.
-MOST_IMAGES = 2000
-MOST_VALUES = 2**18
+# More points would hide each other; more values would take too much memory.
+MAX_IMAGES = 2000
+MAX_VALUES = 2**18
 
 _DPI = 100
 _MILLISECONDS, _MILLISECONDS_OF_LAST = 120, 3000
 
 
 class Moment(NamedTuple):
-    """What is seen of a run at one time.
+    """Features and centers of a run after some step.
 
     Attributes
     ----------
     features : ndarray of shape (N, D)
-        Of the images shown.
+        Features of the images shown.
     centers : ndarray of shape (K, D)
     """
 
@@ -42,14 +42,14 @@ class Moment(NamedTuple):
 
 
 class Film(NamedTuple):
-    """The moments of a run, the first before any step.
+    """The recorded moments of a run; the first is before any step.
 
     Attributes
     ----------
     name : str
-        What stands above its panel.
+        Title of its panel.
     epochs : sequence of float
-        When each moment was, in epochs of training.
+        Time of each moment in epochs.
     moments : sequence of Moment
     """
 
@@ -59,16 +59,16 @@ class Film(NamedTuple):
 
 
 def times(steps: int, frames: int = FRAMES) -> list[int]:
-    """Return after how many steps to look: 0, ever more rarely, and at the end.
+    """Return the steps at which to record: 0, the last, and some between.
 
-    Most of what there is to see happens early.
+    They are dense at the beginning, where the features change most.
 
     Parameters
     ----------
     steps : int
-        Of the whole training.
+        Steps of the whole training.
     frames : int
-        How many times at most, at least 2.
+        Maximum number of them, at least 2.
 
     Returns
     -------
@@ -84,41 +84,41 @@ def times(steps: int, frames: int = FRAMES) -> list[int]:
 
 
 def choose(split: Split, feat_dim: int) -> NDArray[np.intp]:
-    """Return the rows of the test images to show: all, or some drawn at random.
+    """Return the rows of the test images to show: all of them or a random sample.
 
     Parameters
     ----------
     split : Split
     feat_dim : int
-        Values of a feature row; of long rows, fewer are shown.
+        Values of a feature row; the longer it is, the fewer images are shown.
 
     Returns
     -------
     ndarray of integers, ascending
-        With an image of every class that has one.
+        They include an image of every class that has test images.
     """
     num_images = len(split.test_images)
-    count = min(num_images, MOST_IMAGES, 1 + MOST_VALUES // feat_dim)
+    count = min(num_images, MAX_IMAGES, 1 + MAX_VALUES // feat_dim)
     drawn = np.random.default_rng(0).choice(num_images, count, replace=False)
     _, firsts = np.unique(split.test_labels, return_index=True)
     return np.union1d(drawn, firsts)
 
 
 class Recorder:
-    """Remembers what is to be seen of the runs, as ``watch`` of `train`.
+    """Record the moments of all runs; pass it to `train` as ``watch``.
 
     Parameters
     ----------
     split : Split
     settings : Settings
-        Those of the training.
+        Settings of the training.
     frames : int
-        How many times to look, at most.
+        Maximum number of moments.
 
     Attributes
     ----------
     labels : ndarray of shape (N,)
-        Of the images shown.
+        Labels of the images shown.
     """
 
     def __init__(self, split: Split, settings: Settings, frames: int = FRAMES) -> None:
@@ -131,17 +131,17 @@ class Recorder:
         self._moments: list[list[Moment]] = [[] for _ in settings.loss_weights]
 
     def __call__(self, runs: Sequence[Run], steps: int) -> None:
-        """Look at the runs after so many steps, if it is time to."""
+        """Record the runs after this step, if it is one of the `times`."""
         if steps not in self._times:
             return
         for run, moments in zip(runs, self._moments, strict=True):
-            # A run that is about to diverge says so itself.
+            # Run.step raises Divergence.
             with np.errstate(over="ignore", invalid="ignore"):
                 features = run.network.features(self._images)
             moments.append(Moment(features, run.center_loss.centers.copy()))
 
     def films(self) -> list[Film]:
-        """Return what was seen of each run."""
+        """Return the recorded moments of each run."""
         epochs = [steps / self._steps_per_epoch for steps in self._times]
         return [
             Film(f"loss weight {weight:g}", epochs, moments)
@@ -154,22 +154,22 @@ def draw(
 ) -> list[Image.Image]:
     """Draw the frames: for each run a panel with features, centers and their trails.
 
-    A panel shows the same window in every frame; windows and principal axes are chosen
-    as by `report.picture`, the latter at the last moment.
+    A panel shows the same window in every frame. Windows and principal axes are those
+    of `report.picture`; the axes are computed at the last moment.
 
     Parameters
     ----------
     films : sequence of Film
-        One for each run, all of the same times.
+        One for each run, all with the same times.
     labels : ndarray of shape (N,), integers
-        The classes of the features.
+        Classes of the features.
     classes : sequence of str
-        What the classes are called.
+        Names of the classes.
 
     Returns
     -------
     list of Image
-        All of one size and with the same colors.
+        All with the same size and palette.
     """
     figure, panels = report.make_panels(len(films), classes, _DPI)
     canvas = FigureCanvasAgg(figure)
@@ -181,13 +181,13 @@ def draw(
             panels, films, views, report.windows(points), strict=True
         )
     ]
-    # Everything that stays is drawn once.
+    # Draw everything that does not move once.
     canvas.draw()
-    still = canvas.copy_from_bbox(figure.bbox)
+    background = canvas.copy_from_bbox(figure.bbox)
     palette = _palette()
     frames = []
     for i in range(len(films[0].moments)):
-        canvas.restore_region(still)
+        canvas.restore_region(background)
         for panel in drawn:
             panel.show(i)
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
@@ -196,7 +196,7 @@ def draw(
 
 
 def _palette() -> Image.Image:
-    """Return an image whose palette has the classes' colors, lighter and darker too."""
+    """Return an image with a palette of the class colors, with tints and shades."""
     grays = [(gray,) * 3 for gray in np.linspace(0, 1, 18)]
     colors = [to_rgb(color) for color in report.COLORS]
     lighter = [
@@ -235,7 +235,7 @@ class _Panel:
             artist.set_animated(True)
 
     def show(self, i: int) -> None:
-        """Draw what moves where it is in frame i."""
+        """Draw everything that moves at its position in frame i."""
         features, centers = self._view[i]
         past = np.array([centers for _, centers in self._view[: i + 1][-TRAIL:]])
         for label, (points, cross) in enumerate(self._drawn):
@@ -256,7 +256,7 @@ class _Panel:
 
 
 def _in_plane(film: Film) -> list[Moment]:
-    """Return the moments in two dimensions, seen as it is best in the last one."""
+    """Return the moments projected to the plane of the last one."""
     middle, axes = report.plane(film.moments[-1].features)
     return [
         Moment(*((array - middle) @ axes for array in moment))
@@ -265,7 +265,7 @@ def _in_plane(film: Film) -> list[Moment]:
 
 
 def save(frames: Sequence[Image.Image], file: str | PathLike[str] | BinaryIO) -> None:
-    """Write frames as a GIF that starts again and again.
+    """Write frames as a GIF that loops; the last frame is shown longer.
 
     Parameters
     ----------

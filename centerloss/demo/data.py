@@ -15,7 +15,7 @@ _UNSIGNED_BYTES = 0x08
 
 
 class DataError(ValueError):
-    """A file is not what it should be; the message names it and says what is wrong."""
+    """A file is not valid; the message names the file and the fault."""
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Split:
     Attributes
     ----------
     train_images, test_images : ndarray of shape (N, P), float32
-        One image of P pixels a row, from 0 to 1 as loaded.
+        One image of P pixels per row; loaded pixels are in [0, 1].
     train_labels, test_labels : ndarray of shape (N,), int64
         Class of each image, from 0 to K - 1. Every class is among the training images.
     classes : tuple of str
-        The K classes as they are called in the data.
+        Names of the K classes.
     """
 
     train_images: NDArray[np.float32]
@@ -39,12 +39,13 @@ class Split:
     classes: tuple[str, ...]
 
     def standardized(self) -> Self:
-        """Shift each pixel to mean 0 and scale all to variance 1 in the training set.
+        """Shift each pixel to mean 0, and scale all pixels to a variance of 1.
 
         Returns
         -------
         Split
-            A new one; its test images were shifted and scaled by the same numbers.
+            A new split. The shift and scale of the training images are applied to the
+        test images too.
         """
         mean = self.train_images.mean(axis=0)
         train = self.train_images - mean
@@ -60,9 +61,9 @@ def load_digits_split(seed: int = 0, test_size: float = 0.25) -> Split:
     Parameters
     ----------
     seed : int, default 0
-        Which images are for testing.
+        Seed of the choice of test images.
     test_size : float, default 0.25
-        Their share, the same in every class.
+        Fraction of test images, the same in every class.
 
     Returns
     -------
@@ -95,24 +96,24 @@ def load_digits_split(seed: int = 0, test_size: float = 0.25) -> Split:
 
 
 def load_idx(directory: str | PathLike[str]) -> Split:
-    """Read the four files of MNIST, Fashion-MNIST and their like.
+    """Read four files in the format of MNIST and Fashion-MNIST.
 
     Parameters
     ----------
     directory : path
-        Where train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte
-        and t10k-labels-idx1-ubyte are, as they are or with .gz at the end.
+        Folder of train-images-idx3-ubyte, train-labels-idx1-ubyte,
+        t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, plain or compressed (.gz).
 
     Returns
     -------
     Split
-        Its classes are the labels of the training images, numbered in ascending order.
+        Its classes are the labels of the training images in ascending order.
 
     Raises
     ------
     DataError
-        A file is missing, unreadable, truncated, too long, of another format, or does
-        not go with the others.
+        A file is missing, unreadable, truncated, too long, not in this format, or does
+        not match the others.
     """
     folder = Path(directory)
     if not folder.is_dir():
@@ -140,7 +141,7 @@ def load_idx(directory: str | PathLike[str]) -> Split:
 def _read_pair(
     folder: Path, part: str
 ) -> tuple[Path, NDArray[np.uint8], NDArray[np.uint8]]:
-    """Read images and labels of one part, which have to be of the same number."""
+    """Read images and labels of one part and check that their numbers agree."""
     images_path, images = _read_idx(folder, f"{part}-images-idx3-ubyte", 3)
     labels_path, labels = _read_idx(folder, f"{part}-labels-idx1-ubyte", 1)
     if len(images) != len(labels):
@@ -158,7 +159,7 @@ def _read_pair(
 
 
 def _read_idx(folder: Path, name: str, ndim: int) -> tuple[Path, NDArray[np.uint8]]:
-    """Read an IDX file: magic number, big-endian sizes, then the bytes themselves."""
+    """Read an IDX file: magic number, big-endian sizes, bytes."""
     path = folder / name
     if not path.exists():
         path = folder / f"{name}.gz"
@@ -188,7 +189,7 @@ def _read_idx(folder: Path, name: str, ndim: int) -> tuple[Path, NDArray[np.uint
 
 
 def _read_bytes(path: Path) -> bytes:
-    """Read a whole file, decompressed if it is named .gz."""
+    """Read a whole file; decompress it if its name ends in .gz."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return file.read()
@@ -201,7 +202,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _rows(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Flatten each image to a row of numbers from 0 to 1."""
+    """Flatten each image to a row of values in [0, 1]."""
     rows: Any = images.reshape(len(images), -1)
     return rows / np.float32(255)
 

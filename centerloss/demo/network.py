@@ -7,37 +7,37 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-# What a second loss on the features returns: its value and its gradient.
+# A second loss: features and labels to its value and gradient.
 FeatureLoss = Callable[[NDArray[Any], NDArray[Any]], tuple[float, NDArray[Any]]]
 
 
 class Network:
-    """Input-256-128-features-classes, with PReLU after the two hidden layers.
+    """Layers input-256-128-features-classes, with PReLU after the two hidden layers.
 
-    The last layer has no bias, so the score of a class is the product of a feature row
-    and a weight vector: classes differ by direction, and in two dimensions lie on a
-    circle around the origin.
+    The last layer has no bias: the score of a class is the dot product of a feature row
+    and a weight vector. The classes therefore differ by direction; in two dimensions
+    they are arranged around the origin.
 
-    All parameters lie in one vector, weights first: a step of gradient descent is then
-    a line of NumPy, as in `centerloss.demo.training`.
+    All parameters are in one vector, weights first, so that a step of gradient descent
+    is a line of NumPy.
 
     Parameters
     ----------
     num_inputs, feat_dim, num_classes : int
-        Pixels of an image, values D of a feature row, and classes K.
+        Number of pixels P, dimension of the features D, number of classes K.
     hidden : tuple of int, default (256, 128)
         Widths of the hidden layers.
     dtype : dtype, default float32
-        Type of the parameters and of everything computed with them.
+        Type of the parameters, and of everything computed from them.
     rng : None, int or numpy.random.Generator, optional
-        Where the weights are drawn from [1]_, as taken by `numpy.random.default_rng`.
+        Source of the initial weights [1]_, passed to `numpy.random.default_rng`.
 
     Attributes
     ----------
     parameters : ndarray
         Weights, biases and PReLU slopes of all layers.
     num_weights : int
-        How many of the first parameters are weights.
+        Number of weights, which are the first of the parameters.
 
     References
     ----------
@@ -80,7 +80,7 @@ class Network:
         return self._forward(images)[0][-1]
 
     def scores(self, features: NDArray[Any]) -> NDArray[Any]:
-        """Return the (N, K) scores of the classes; the largest is the guess."""
+        """Return the (N, K) scores; the largest in a row is the predicted class."""
         return features @ self._layers.weights[-1]
 
     def loss_and_gradient(
@@ -96,15 +96,15 @@ class Network:
         images : ndarray of shape (B, P)
         labels : ndarray of shape (B,), integers
         feature_loss : callable, optional
-            Called with features (B, D) and labels, for a second loss and its gradient
-            with respect to the features: ``CenterLoss.step``, for example. Both are
-            added to those of the softmax loss.
+            A second loss, such as ``CenterLoss.step``. It is called with features
+            (B, D) and labels and returns its value and its gradient with respect to
+            the features, which are added to those of the softmax loss.
 
         Returns
         -------
         loss : float
         gradient : ndarray, shaped like ``parameters``
-            The network's own array, which the next call overwrites.
+            An array of the network, overwritten by the next call.
         """
         inputs, sums = self._forward(images)
         features = inputs[-1]
@@ -130,7 +130,7 @@ class Network:
     def _forward(
         self, images: NDArray[Any]
     ) -> tuple[list[NDArray[Any]], list[NDArray[Any]]]:
-        """Return what enters each layer, and the hidden layers' sums before PReLU."""
+        """Return the input of each layer, and the hidden layers' sums before PReLU."""
         weights, biases, slopes = self._layers
         inputs, sums = [images], []
         for i, slope in enumerate(slopes):
@@ -141,7 +141,7 @@ class Network:
 
 
 class _Layers(NamedTuple):
-    """Something for each layer that has it, in the order of the layers."""
+    """Something for each layer that has weights, biases or slopes."""
 
     weights: list[Any]
     biases: list[Any]
@@ -153,7 +153,7 @@ def _shapes(widths: tuple[int, ...]) -> _Layers:
 
 
 def _layers(vector: NDArray[Any], shapes: _Layers) -> _Layers:
-    """Cut a vector into views of these shapes."""
+    """Split a vector into views of these shapes."""
     views = _Layers([], [], [])
     start = 0
     for of_layers, of_shapes in zip(views, shapes, strict=True):

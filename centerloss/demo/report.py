@@ -1,4 +1,4 @@
-"""The outcome of training as a table, as a picture and as JSON."""
+"""The results as a table, a picture and JSON."""
 
 import json
 import math
@@ -17,12 +17,12 @@ from .data import Split
 from .training import Result, Run
 
 # M. Petroff, "Accessible Color Sequences for Data Visualization", 2021: ten colors that
-# stay apart in the three kinds of color blindness.
+# are distinguishable with each kind of color blindness.
 COLORS = (
     *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
     *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
 )
-# The shape changes where the colors start again.
+# Classes with the same color have different markers.
 MARKERS = "os^Dv"
 
 _COLUMNS = {
@@ -38,7 +38,7 @@ _COLUMNS = {
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return the results as lines of text, one a run below the names of the columns."""
+    """Return the results as text: the names of the columns, then one line per run."""
     rows = [list(_COLUMNS)]
     rows += [[cell.format(result) for cell in _COLUMNS.values()] for result in results]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -55,25 +55,25 @@ def to_json(results: Sequence[Result]) -> str:
 
 
 def picture(runs: Sequence[Run], results: Sequence[Result], split: Split) -> Figure:
-    """Draw the test features and the centers, one panel a run.
+    """Draw the test features and the centers, one panel per run.
 
-    All panels have the same axes, unless the features of one would fill less than half
-    the width of its panel: then each has its own, and its title says how much it is
-    magnified. Features of more than two values are seen along their first two
+    All panels have the same axes limits, unless the features of a run would fill less
+    than half of its panel. Then each panel has its own limits, and its title gives the
+    magnification. Features of more than two dimensions are projected to their first two
     principal axes.
 
     Parameters
     ----------
     runs : sequence of Run
     results : sequence of Result
-        What the titles say about each.
+        Numbers for the titles.
     split : Split
-        Whose test images to show.
+        The test images to show.
 
     Returns
     -------
     Figure
-        Made without pyplot; ``savefig`` writes it.
+        A figure that pyplot does not know; use its ``savefig``.
     """
     figure, panels = make_panels(len(runs), split.classes, dpi=150)
     points = [_in_plane(run, split) for run in runs]
@@ -94,7 +94,7 @@ def picture(runs: Sequence[Run], results: Sequence[Result], split: Split) -> Fig
 def make_panels(
     count: int, classes: Sequence[str], dpi: float
 ) -> tuple[Figure, list[Axes]]:
-    """Return a figure, with empty panels and a legend of classes and centers below."""
+    """Return a figure with empty panels and a legend below them."""
     columns = count if count < 4 else 2 + (count > 4)
     rows = math.ceil(count / columns)
     width = 8 if columns > 1 else 6
@@ -124,9 +124,9 @@ def _in_plane(run: Run, split: Split) -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 def plane(features: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the plane to see features in: a point (D,) and two directions (D, 2).
+    """Return the plane to project features to: a point (D,) and two axes (D, 2).
 
-    It is that of the first two principal axes, or, of features of two values, theirs.
+    The axes are the first two principal ones. Two-dimensional features are not changed.
     """
     dim = features.shape[1]
     if dim == 2:
@@ -144,8 +144,8 @@ class Window(NamedTuple):
     half : float
         Half its width.
     note : str
-        What a title has to say about it, from a new line on; nothing if all panels
-        show the same.
+        The magnification, to be appended to the title; empty if it is the same in all
+        panels.
     """
 
     middle: NDArray[Any]
@@ -153,7 +153,7 @@ class Window(NamedTuple):
     note: str = ""
 
     def apply(self, axes: Axes, name: str) -> None:
-        """Show this square, along axes of this name."""
+        """Set the limits and labels of the axes."""
         (x, y), half = self.middle, self.half
         axes.set_xlim(x - half, x + half)
         axes.set_ylim(y - half, y + half)
@@ -162,9 +162,10 @@ class Window(NamedTuple):
 
 
 def windows(points: Sequence[Sequence[NDArray[Any]]]) -> list[Window]:
-    """Return for each panel a window on all its points.
+    """Return for each panel a window that shows all its points.
 
-    It is the same for all, unless it were more than twice as wide as the points of one.
+    The window is the same for all panels, unless the points of one would fill less than
+    half of it.
     """
     own = [_window(np.concatenate(arrays)) for arrays in points]
     widest = max(window.half for window in own)
@@ -183,7 +184,7 @@ def _window(points: NDArray[Any]) -> Window:
 
 
 def style(label: int) -> dict[str, Any]:
-    """Return color and marker of a class, different ones for the first 50."""
+    """Return color and marker of a class, unique for the first 50 classes."""
     marker = MARKERS[label // len(COLORS) % len(MARKERS)]
     return {"color": COLORS[label % len(COLORS)], "marker": marker}
 
@@ -194,7 +195,7 @@ def draw(
     centers: NDArray[Any],
     labels: NDArray[np.integer[Any]],
 ) -> list[tuple[PathCollection, PathCollection]]:
-    """Draw points and centers of one run; return both of each class as drawn."""
+    """Draw points and centers of a run; return the artists of each class."""
     drawn = []
     size = float(np.clip(6000 / len(features), 2, 12))
     for label, center in enumerate(centers):
@@ -223,7 +224,7 @@ def draw(
 
 
 def draw_trail(axes: Axes, centers: NDArray[Any]) -> Line2D:
-    """Draw the way of a center, a row of (T, 2) each time; return it as drawn."""
+    """Draw the path of a center, positions (T, 2); return the line."""
     look: dict[str, Any] = {
         "color": "black",
         "linewidth": 0.8,

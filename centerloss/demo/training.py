@@ -1,4 +1,4 @@
-"""Training under softmax + loss_weight x center loss, and what came of it."""
+"""Training with softmax loss + loss_weight x center loss, and its evaluation."""
 
 import math
 import time
@@ -16,39 +16,38 @@ from .network import Network
 
 MOMENTUM = 0.9
 WEIGHT_DECAY = 3e-3
-# A longer gradient is shortened to this length: a learning rate this large diverges
-# without.
+# Gradients are clipped to this norm; otherwise the large learning rate diverges.
 MAX_GRADIENT_NORM = 2.0
 
 
 class Divergence(ArithmeticError):
-    """A run has left the finite numbers; the message says which, and what to try."""
+    """The loss of a run is not finite; the message suggests other settings."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What a training run can be told.
+    """Settings of the training.
 
     Attributes
     ----------
     loss_weights : tuple of float, default (0.0, 0.1)
-        One run for each: the factor of the center loss, the paper's lambda. It is
-        approached in equal parts from 0 at the first step: the classes have to find
-        their directions before they are pulled together, else one may end up behind
-        others, where a last layer without bias cannot tell it from them.
+        Weights of the center loss (the paper's lambda), one run for each. The weight
+        is increased linearly from 0 at the first step, so that the classes separate
+        before they contract. Otherwise two classes may end up in the same direction,
+        where a last layer without bias cannot separate them.
     epochs : int, default 60
-        How often every training image is seen.
+        Number of passes over the training images.
     batch_size : int, default 64
-        How many images make a step, at most.
+        Maximum number of images per step.
     learning_rate : float, default 0.2
-        Of the first step; it falls to 0 along half a cosine.
+        Initial learning rate; it decays to 0 along half a cosine.
     feat_dim : int, default 2
-        Values of a feature row, at least 2: along a line, a last layer without bias
-        can tell only two classes apart.
+        Dimension of the features, at least 2: in one dimension, a last layer without
+        bias can separate only two classes.
     alpha : float, default 0.5
-        Rate of the centers, from 0 to 1.
+        Update rate of the centers, from 0 to 1.
     seed : int, default 0
-        Of initial weights, initial centers and the order of the images.
+        Seed of initial weights, initial centers and the order of the images.
     """
 
     loss_weights: tuple[float, ...] = (0.0, 0.1)
@@ -60,12 +59,12 @@ class Settings:
     seed: int = 0
 
     def steps_per_epoch(self, num_images: int) -> int:
-        """Return how many batches it takes to see each image once."""
+        """Return the number of batches in an epoch."""
         return math.ceil(num_images / self.batch_size)
 
 
 class Run:
-    """The training of one network under one loss weight.
+    """The training of one network with one loss weight.
 
     Attributes
     ----------
@@ -73,9 +72,9 @@ class Run:
     settings : Settings
     network : Network
     center_loss : CenterLoss
-        Its own ``loss_weight`` is that of the last step.
+        Its ``loss_weight`` is the weight of the last step.
     seconds, seconds_centerloss : float
-        Time spent in all steps, and the part of it inside ``CenterLoss.step``.
+        Time of all steps, and the part spent in ``CenterLoss.step``.
     """
 
     def __init__(self, split: Split, loss_weight: float, settings: Settings) -> None:
@@ -94,8 +93,8 @@ class Run:
         self.loss_weight, self.settings = loss_weight, settings
         self.seconds = self.seconds_centerloss = 0.0
         self._velocity = np.zeros_like(self.network.parameters)
-        most_rows = min(settings.batch_size, len(split.train_images))
-        self._feature_gradient = np.empty((most_rows, dim), np.float32)
+        max_rows = min(settings.batch_size, len(split.train_images))
+        self._feature_gradient = np.empty((max_rows, dim), np.float32)
 
     def step(
         self, images: NDArray[Any], labels: NDArray[np.integer[Any]], progress: float
@@ -107,12 +106,13 @@ class Run:
         images : ndarray of shape (B, P), float32
         labels : ndarray of shape (B,), integers
         progress : float
-            From 0 at the first step to 1: what learning rate and loss weight go by.
+            Fraction of the training done, which determines learning rate and loss
+            weight.
 
         Raises
         ------
         Divergence
-            The loss or the gradient is not finite. Nothing was done to the network.
+            The loss or the gradient is not finite. The network is unchanged.
         """
         start = time.perf_counter()
         network = self.network
@@ -139,7 +139,7 @@ class Run:
     def _center_step(
         self, features: NDArray[Any], labels: NDArray[np.integer[Any]]
     ) -> tuple[float, NDArray[Any]]:
-        """Return the center loss and its gradient, and move the centers."""
+        """Return the center loss and its gradient; update the centers."""
         start = time.perf_counter()
         out = self._feature_gradient[: len(features)]
         loss, gradient = self.center_loss.step(features, labels, out=out)
@@ -147,7 +147,7 @@ class Run:
         return loss, gradient
 
     def divergence(self) -> Divergence:
-        """Return the error that says that this run has gone astray."""
+        """Return the error to raise if this run diverges."""
         weight = self.loss_weight
         rate = self.settings.learning_rate
         advice = f"--learning-rate {rate / 4:g}"
@@ -165,24 +165,25 @@ def train(
     on_step: Callable[[list[float]], object] | None = None,
     watch: Callable[[list[Run], int], object] | None = None,
 ) -> list[Run]:
-    """Train one network for each loss weight, side by side from the same start.
+    """Train one network for each loss weight.
 
-    All begin with the same weights and centers and see the same batches.
+    All have the same initial weights and centers and are trained on the same batches.
 
     Parameters
     ----------
     split : Split
-        Images, best `standardized`, and their labels.
+        Images and labels; call `standardized` first.
     settings : Settings, optional
     on_step : callable, optional
-        Called after each batch with the losses of the runs, for a progress bar.
+        Called after each batch with the losses of the runs.
     watch : callable, optional
-        Called with the runs and the number of steps that they have taken, before the
-        first and after each; `centerloss.demo.animation.Recorder` is one.
+        Called with the runs and the number of steps done, before the first step and
+        after each, such as a `centerloss.demo.animation.Recorder`.
 
     Returns
     -------
-    list of Run, in the order of the loss weights
+    list of Run
+        In the order of the loss weights.
 
     Raises
     ------
@@ -204,7 +205,8 @@ def train(
     runs = [Run(split, weight, settings) for weight in settings.loss_weights]
     batches = _batches(len(split.train_images), settings)
     steps = settings.epochs * settings.steps_per_epoch(len(split.train_images))
-    # Products this small gain nothing from threads, and lose much on a busy machine.
+    # Matrix products this small are not faster with threads, and slower on a busy
+    # machine.
     with threadpool_limits(1, user_api="blas"):
         if watch is not None:
             watch(runs, 0)
@@ -219,7 +221,7 @@ def train(
 
 
 def _batches(num_images: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
-    """Yield the rows of each batch, shuffled anew in each epoch."""
+    """Yield the rows of each batch, shuffled in each epoch."""
     rng = np.random.default_rng([settings.seed, 2])
     for _ in range(settings.epochs):
         order = rng.permutation(num_images)
@@ -228,24 +230,24 @@ def _batches(num_images: int, settings: Settings) -> Iterator[NDArray[np.intp]]:
 
 @dataclass(frozen=True)
 class Result:
-    """What a run has come to, measured on the test images.
+    """Measures of a run on the test images.
 
     Attributes
     ----------
     loss_weight, alpha, epochs
-        As it was trained.
+        Settings of the run.
     test_accuracy : float
-        Share of the images whose highest score is that of their class.
+        Fraction of the images whose class has the highest score.
     nearest_center_accuracy : float
-        Share of the images whose feature row is nearest to the center of their class.
+        Fraction of the images whose features are nearest to the center of their class.
     within : float
-        Mean squared distance of a feature row to the mean of its class.
+        Mean squared distance between a feature row and the mean of its class.
     between : float
         Mean squared distance between the means of two classes.
     ratio : float
         within / between
     seconds, seconds_centerloss : float
-        Time of training, and the part of it inside ``CenterLoss.step``.
+        Time of the training, and the part spent in ``CenterLoss.step``.
     """
 
     loss_weight: float
@@ -261,13 +263,13 @@ class Result:
 
 
 def evaluate(run: Run, split: Split) -> Result:
-    """Measure a trained run on the test images.
+    """Evaluate a trained run on the test images.
 
     Parameters
     ----------
     run : Run
     split : Split
-        The one it was trained with.
+        The split that it was trained on.
 
     Returns
     -------
@@ -276,7 +278,7 @@ def evaluate(run: Run, split: Split) -> Result:
     Raises
     ------
     Divergence
-        The features are not finite, or all on one point.
+        The features are not finite, or all are equal.
     """
     labels = split.test_labels
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -314,9 +316,9 @@ def scatter(
     Returns
     -------
     within : float
-        Over the rows: squared distance to the mean of the row's class.
+        Mean over the rows of the squared distance to the mean of their class.
     between : float
-        Over the pairs of classes: squared distance of their means.
+        Mean over the pairs of classes of the squared distance between their means.
 
     Examples
     --------
@@ -333,6 +335,6 @@ def scatter(
 
 
 def nearest_center(features: NDArray[Any], centers: NDArray[Any]) -> NDArray[np.intp]:
-    """Return for each of the (N, D) features the index of the nearest (K, D) center."""
+    """Return the index of the nearest of the (K, D) centers for each of (N, D) rows."""
     differences = features[:, np.newaxis] - centers
     return np.argmin(np.sum(differences**2, axis=2), axis=1)

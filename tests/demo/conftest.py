@@ -1,36 +1,36 @@
-"""Fixtures: small images, and the command line on them."""
+"""Fixtures: small images, and the command line run on them."""
 
-import numpy as np
+from types import SimpleNamespace
+
 import pytest
 
-from centerloss.demo.__main__ import main
-from tests.demo.demo_files import NAMES, idx, images_of
+from tests.demo.demo_files import run_demo, write_images
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """The four files, of 90 and 30 images of the classes 1, 4 and 7."""
-    rng = np.random.default_rng(0)
-    path = tmp_path / "images"
-    path.mkdir()
-    for part, count in (("train", 90), ("t10k", 30)):
-        labels = np.array([1, 4, 7])[np.arange(count) % 3]
-        arrays = (images_of(labels, rng), labels)
-        for name, array in zip(NAMES[part], arrays, strict=True):
-            (path / name).write_bytes(idx(array))
-    return path
+    return write_images(tmp_path / "images")
 
 
 @pytest.fixture
-def run_main(folder, tmp_path, capsys):
-    """Run the command line on the small files; return status, output and errors."""
+def run_main(folder, tmp_path):
+    """Run the command line on the small images."""
+    return lambda *flags: run_demo(
+        "--data", folder, "--out", tmp_path / "demo.png", *flags
+    )
 
-    def run(*flags):
-        arguments = ["--data", str(folder), "--out", str(tmp_path / "demo.png"), *flags]
-        try:
-            status = main(arguments)
-        except SystemExit as stop:
-            status = stop.code
-        return status, *capsys.readouterr()
 
-    return run
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """A run on the small images that writes all files: its flags, files and output."""
+    path = tmp_path_factory.mktemp("demo")
+    folder = write_images(path / "images")
+    files = {name: path / f"demo.{name}" for name in ("png", "json", "gif")}
+    flags = [
+        *("--loss-weight", "0", "0.05", "0.5", "--alpha", "0.25"),
+        *("--epochs", "3", "--seed", "5"),
+    ]
+    outputs = ["--out", files["png"], "--json", files["json"], "--gif", files["gif"]]
+    status, output, errors = run_demo("--data", folder, *flags, *outputs)
+    assert (status, errors) == (0, "")
+    return SimpleNamespace(flags=flags, output=output, **files)

@@ -1,4 +1,4 @@
-"""The images of the demo: the digits, and files in the format of MNIST."""
+"""The images of the demo: the digits, and files in MNIST's format."""
 
 import gzip
 
@@ -57,9 +57,9 @@ def test_compressed_idx_files(folder):
 LABELS = np.arange(90) % 3
 IMAGES = idx(images_of(LABELS, np.random.default_rng(0)))
 PACKED = gzip.compress(IMAGES, mtime=0)
-FOREIGN = "starts with 0x{}, expected 0x00000803 (unsigned bytes, dimensions: 3)"
-UNSOUND = "not a sound gzip file: "
-# What is put into which file, and how the message goes on after the name.
+WRONG_MAGIC = "starts with 0x{}, expected 0x00000803 (unsigned bytes, dimensions: 3)"
+BAD_GZIP = "not a sound gzip file: "
+# File, its content, and the message after the file name.
 WRONG_FILES = [
     (
         TRAIN_IMAGES,
@@ -73,8 +73,8 @@ WRONG_FILES = [
     ),
     (TRAIN_IMAGES, IMAGES[:10], "truncated: 10 bytes, expected a header of 16"),
     (TRAIN_IMAGES, b"", "truncated: 0 bytes, expected a header of 16"),
-    (TRAIN_IMAGES, PNG, FOREIGN.format("89504e47")),
-    (TRAIN_IMAGES, idx(LABELS), FOREIGN.format("00000801")),
+    (TRAIN_IMAGES, PNG, WRONG_MAGIC.format("89504e47")),
+    (TRAIN_IMAGES, idx(LABELS), WRONG_MAGIC.format("00000801")),
     (TRAIN_IMAGES, idx(np.zeros((90, 0, 3))), "no pixels: 90 x 0 x 3"),
     (TRAIN_LABELS, idx(LABELS[:89]), f"89 labels, but {TRAIN_IMAGES} has 90 images"),
     (TEST_LABELS, idx(LABELS), f"90 labels, but {TEST_IMAGES} has 30 images"),
@@ -85,9 +85,9 @@ WRONG_FILES = [
         f"images of 3 x 3 pixels, but {TRAIN_IMAGES} has images of 4 x 3",
     ),
     (f"{TRAIN_IMAGES}.gz", PACKED[:-9], "truncated: the gzip stream has no end"),
-    (f"{TRAIN_IMAGES}.gz", IMAGES, UNSOUND),
-    (f"{TRAIN_IMAGES}.gz", PACKED[:-8] + bytes(8), UNSOUND),
-    (f"{TRAIN_IMAGES}.gz", PACKED[:12] + b"\xff" * 30, UNSOUND),
+    (f"{TRAIN_IMAGES}.gz", IMAGES, BAD_GZIP),
+    (f"{TRAIN_IMAGES}.gz", PACKED[:-8] + bytes(8), BAD_GZIP),
+    (f"{TRAIN_IMAGES}.gz", PACKED[:12] + b"\xff" * 30, BAD_GZIP),
 ]
 
 
@@ -110,7 +110,7 @@ def test_missing_file(folder, name):
     assert str(caught.value) == message
 
 
-def test_folder_for_a_file(folder):
+def test_folder_instead_of_a_file(folder):
     (folder / TRAIN_IMAGES).unlink()
     (folder / TRAIN_IMAGES).mkdir()
     with pytest.raises(DataError, match=f"{TRAIN_IMAGES}: Is a directory"):

@@ -1,4 +1,4 @@
-"""The training of the demo: network, runs side by side, measures."""
+"""The training of the demo: network, runs, evaluation."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from centerloss.demo import (
 
 
 def distance_loss(features, labels):
-    """A loss on the features, to be added to the softmax loss."""
+    """A second loss on the features."""
     difference = features - labels[:, np.newaxis]
     return 0.5 * float(np.sum(difference**2)), difference
 
@@ -44,7 +44,7 @@ def test_gradient_against_finite_differences(feature_loss, hidden):
     assert np.abs(numeric - gradient).max() < 1e-7 * max(1, np.abs(gradient).max())
 
 
-def test_network_is_the_one_described():
+def test_number_of_parameters():
     network = Network(64, 2, 10, rng=0)
     weights = 64 * 256 + 256 * 128 + 128 * 2 + 2 * 10
     assert network.num_weights == weights
@@ -53,7 +53,7 @@ def test_network_is_the_one_described():
     assert np.array_equal(network.parameters, Network(64, 2, 10, rng=0).parameters)
 
 
-def test_runs_do_not_touch_each_other(folder):
+def test_runs_are_independent(folder):
     split = load_idx(folder).standardized()
     together = train(split, Settings(loss_weights=(0.0, 0.2), epochs=2))
     for run in together:
@@ -62,7 +62,7 @@ def test_runs_do_not_touch_each_other(folder):
         assert np.array_equal(alone.center_loss.centers, run.center_loss.centers)
 
 
-def test_progress_counts_every_batch(folder):
+def test_on_step_is_called_after_every_batch(folder):
     losses = []
     settings = Settings(epochs=3, batch_size=40)
     train(load_idx(folder).standardized(), settings, losses.append)
@@ -71,7 +71,7 @@ def test_progress_counts_every_batch(folder):
     assert np.all(losses[-1] < losses[0])
 
 
-def test_watch_sees_the_runs_before_the_first_step_and_after_each(folder):
+def test_watch_is_called_before_the_first_step_and_after_each(folder):
     split, seen = load_idx(folder).standardized(), []
 
     def watch(runs, steps):
@@ -87,7 +87,7 @@ def test_watch_sees_the_runs_before_the_first_step_and_after_each(folder):
 
 def test_scatter_by_hand():
     features = np.array([[1, 0], [-1, 0], [10, 2], [10, -2], [0, 5]], np.float32)
-    # The means are (0, 0), (10, 0) and (0, 5); no row is of class 2.
+    # The means are (0, 0), (10, 0) and (0, 5); class 2 is empty.
     within, between = scatter(features, np.array([0, 0, 1, 1, 3]))
     assert within == pytest.approx((1 + 1 + 4 + 4 + 0) / 5)
     assert between == pytest.approx((100 + 25 + 125) / 3)
@@ -100,7 +100,7 @@ def test_nearest_center_by_hand():
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan])
-def test_features_without_spread_are_no_result(folder, value):
+def test_equal_or_nan_features_are_a_divergence(folder, value):
     split = load_idx(folder).standardized()
     (run,) = train(split, Settings(loss_weights=(0.1,), epochs=1))
     run.network.parameters[:] = value

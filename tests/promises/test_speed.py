@@ -1,48 +1,103 @@
-"""Promise 4: what the README says of speed is what the committed benchmark measured.
+"""Promise 4: a step takes about as long as a copy of what it reads and writes.
 
-A test that takes the time would fail by what else the machine does, so the figures are
-those of `make bench`; `tests/test_benchmarks.py` tests how they come about.
+How long exactly is measured in benchmarks/. These tests pass on a busy machine too, and
+find kernels that do more work than before.
 """
 
-import json
+import platform
 import re
-from pathlib import Path
+import shutil
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 
-from benchmarks.results_view import fastest, ours, seconds
+import centerloss
+from tests.helpers.paths import KERNELS, TESTS
 
-ROOT = Path(__file__).parents[2]
-RESULTS = json.loads((ROOT / "benchmarks/results/results.json").read_text("utf-8"))
-BEYOND_A_TOY = [name for name in RESULTS["workloads"] if name != "toy"]
-README = (ROOT / "README.md").read_text("utf-8")
+# Rows, values per row, classes.
+FACE = (256, 512, 10_575)
+LONG = (65_536, 128, 1000)
 
-
-@pytest.mark.parametrize("name", BEYOND_A_TOY)
-def test_a_step_takes_at_most_two_copies(name):
-    entry = RESULTS["workloads"][name]
-    assert ours(entry) <= 2 * seconds(entry, "copy")
+ROUNDS = 20
+MAX_COPIES = 15  # a step takes 1 to 4 on the machines measured
 
 
-def rows_of_the_readme():
-    """The columns of numbers of the table, without what makes the best one bold."""
-    table = README.split("| fastest NumPy |\n")[1].split("\n\n")[0].splitlines()[1:]
-    rows = [re.sub(r"[* ]", "", row).strip("|").split("|") for row in table]
-    return {row[0]: row[1:] for row in rows}
+def seconds(function, *arguments, **keywords):
+    start = time.perf_counter()
+    function(*arguments, **keywords)
+    return time.perf_counter() - start
 
 
-def test_the_table_of_the_readme():
-    expected = {}
-    for entry in RESULTS["workloads"].values():
-        size = "{rows}x{dim},{classes}".format(**entry)
-        floor = seconds(entry, "copy")
-        times = [
-            ours(entry),
-            *(fastest(entry, n) for n in ("numba", "PyTorch", "NumPy")),
-        ]
-        expected[size] = [time / floor for time in times]
-    rows = rows_of_the_readme()
-    assert list(rows) == list(expected)
-    for size, ratios in expected.items():
-        for shown, ratio in zip(rows[size], ratios, strict=True):
-            assert float(shown) == pytest.approx(ratio, rel=0.05), size
+@pytest.mark.thread_unsafe(reason="measures time")
+@pytest.mark.parametrize(("rows", "dim", "classes"), [FACE, LONG])
+def test_a_step_takes_a_few_copies(rows, dim, classes):
+    rng = np.random.default_rng(0)
+    features = rng.standard_normal((rows, dim), np.float32)
+    labels = rng.integers(0, classes, rows)
+    centers = rng.standard_normal((classes, dim), np.float32)
+    gradient = np.empty_like(features)
+    source = np.ones((rows + len(np.unique(labels)), dim), np.float32)
+    target = np.empty_like(source)
+    copies, steps = [], []
+    for _ in range(ROUNDS):
+        copies.append(seconds(np.copyto, target, source))
+        steps.append(seconds(centerloss.step, features, labels, centers, out=gradient))
+    assert min(steps) < MAX_COPIES * min(copies)
+
+
+# Maximum instructions of a step per value of the features: 15 % above the count with
+# GCC 12.2 and -O3. There is no count for x86-64-v4 because Valgrind has no AVX-512.
+BATCHES = {
+    "a class per row": FACE,
+    "few rows per class": (2048, 128, 1000),
+    "many rows per class": (16_384, 128, 500),
+}
+MAX_INSTRUCTIONS = {
+    "baseline": {
+        "a class per row": 14.0,
+        "few rows per class": 17.5,
+        "many rows per class": 15.6,
+    },
+    "x86-64-v3": {
+        "a class per row": 5.5,
+        "few rows per class": 8.3,
+        "many rows per class": 7.1,
+    },
+}
+CACHEGRIND = [
+    *("valgrind", "--tool=cachegrind", "--cache-sim=no"),
+    "--cachegrind-out-file=/dev/null",
+]
+
+
+@pytest.fixture(scope="module")
+def steps_program(tmp_path_factory):
+    if platform.machine() not in ("x86_64", "AMD64") or sys.platform != "linux":
+        pytest.skip("the counts are those of x86-64 on Linux")
+    for name in ("gcc", "valgrind"):
+        if shutil.which(name) is None:
+            pytest.skip(f"{name} is not installed")
+    program = tmp_path_factory.mktemp("speed") / "steps"
+    flags = ["-std=c11", "-O3", "-ffp-contract=off", "-pthread", f"-I{KERNELS}"]
+    sources = [TESTS / "c" / "steps.c", *sorted(KERNELS.glob("*.c"))]
+    subprocess.run(["gcc", *flags, *sources, "-o", program], check=True)
+    return program
+
+
+def instructions(program, isa, batch, calls):
+    command = [*CACHEGRIND, program, isa, *map(str, batch), str(calls)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    (count,) = re.findall(r"I\s+refs:\s+([\d,]+)", done.stderr)
+    return int(count.replace(",", ""))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BATCHES)
+@pytest.mark.parametrize("isa", MAX_INSTRUCTIONS)
+def test_instructions_per_value(steps_program, isa, name):
+    batch = rows, dim, _ = BATCHES[name]
+    few, many = (instructions(steps_program, isa, batch, calls) for calls in (1, 3))
+    assert (many - few) / (2 * rows * dim) < MAX_INSTRUCTIONS[isa][name]

@@ -1,4 +1,4 @@
-"""The step as loops that numba compiles."""
+"""The step as plain loops, compiled by numba."""
 
 from typing import Any
 
@@ -6,8 +6,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from .peers import ALPHA, Peer
-from .workloads import Batch
+from ..workloads import Batch
+from .base import ALPHA, Peer
 
 
 @njit
@@ -29,7 +29,7 @@ def _step(
             diff = features[i, j] - centers[y, j]
             total += diff * diff
             gradient[i, j] = diff * scale
-    # The gradient's rows are the differences from the old centers.
+    # The gradient holds the differences from the centers before the update.
     for i in range(rows):
         y = labels[i]
         rate = np.float32(alpha * rows / (1 + counts[y]))
@@ -41,10 +41,10 @@ def _step(
 
 
 class Loop(Peer):
-    """A plain loop on one thread, in IEEE arithmetic (no fastmath).
+    """A loop on one thread, without fastmath.
 
-    Two rows may share a center, so that a parallel loop would need a plan of its own
-    for the centers; a user who wants that has left the plain loop.
+    A parallel loop would need a way to share centers between threads, since rows of
+    the same class update the same center.
     """
 
     name = "numba"

@@ -1,24 +1,21 @@
 """The step in PyTorch.
 
-The gradient is written out, as in the common copies, whose autograd functions do so
-in their backward: there is no tape here, to PyTorch's advantage.
+The gradient is computed explicitly, as in the autograd functions that most projects
+copy. There is no autograd overhead, which favors PyTorch.
 """
 
 from itertools import cycle
 
 import torch
 
-from .peers import ALPHA, Peer
-from .workloads import Batch
+from ..workloads import Batch
+from .base import ALPHA, Peer
 
 
 def dense_means(
     centers: torch.Tensor, labels: torch.Tensor, diff: torch.Tensor
 ) -> torch.Tensor:
-    """Return the differences summed over each class, by 1 + its rows, for all classes.
-
-    It is Eq. 4 but for its sign.
-    """
+    """Return the (K, D) negative center deltas of Eq. 4."""
     counts = centers.new_ones(len(centers))
     counts.scatter_add_(0, labels, counts.new_ones(len(labels)))
     delta = torch.zeros_like(centers)
@@ -29,12 +26,12 @@ def dense_means(
 def move_sparse(
     centers: torch.Tensor, labels: torch.Tensor, diff: torch.Tensor
 ) -> None:
-    """Move the centers of the classes in the batch by ALPHA times Eq. 4."""
-    classes, places, counts = torch.unique(
+    """Update only the centers of the classes in the batch."""
+    classes, positions, counts = torch.unique(
         labels, return_inverse=True, return_counts=True
     )
     moves = diff.new_zeros(len(classes), diff.shape[1])
-    moves.index_add_(0, places, diff)
+    moves.index_add_(0, positions, diff)
     moves.mul_((ALPHA / (1 + counts))[:, None])
     centers.index_add_(0, classes, moves)
 
@@ -63,7 +60,7 @@ class _Torch(Peer):
 
 
 class Dense(_Torch):
-    """As the common copies: a delta for every class, in the batch or not."""
+    """As in commonly copied code: a delta for every class, in the batch or not."""
 
     name = "PyTorch dense"
 
@@ -75,7 +72,7 @@ class Dense(_Torch):
 
 
 class Sparse(_Torch):
-    """By hand for the classes in the batch alone."""
+    """Written for this benchmark: only the classes in the batch are touched."""
 
     name = "PyTorch sparse"
 

@@ -1,9 +1,8 @@
-"""A training step in PyTorch: forward, backward, and the move of the centers.
+"""A training step in PyTorch: forward, backward and center update.
 
-The embeddings stand for what a network puts out; a step leaves their gradient.
+The embeddings stand for the output of a network; a step computes their gradient.
 """
 
-from importlib.util import find_spec
 from itertools import cycle
 from typing import Any, ClassVar
 
@@ -13,13 +12,13 @@ from torch import nn
 import centerloss
 from centerloss.torch import CenterLoss
 
-from .peers import ALPHA
-from .peers_torch import dense_means, move_sparse
-from .workloads import Batch
+from ..workloads import Batch
+from .base import ALPHA
+from .torch import dense_means, move_sparse
 
 
 class Training:
-    """One way to train. The centers are the batch's own and move in place."""
+    """An implementation of the training step, which updates the batch's centers."""
 
     name: ClassVar[str]
 
@@ -47,7 +46,7 @@ class Training:
         centerloss.set_num_threads(threads)
 
 
-class Ours(Training):
+class Centerloss(Training):
     name = "centerloss.torch"
 
     def __init__(self, batch: Batch) -> None:
@@ -60,7 +59,7 @@ class Ours(Training):
         return loss
 
 
-class Compiled(Ours):
+class Compiled(Centerloss):
     name = "centerloss.torch, compiled"
 
     def __init__(self, batch: Batch) -> None:
@@ -68,8 +67,8 @@ class Compiled(Ours):
         self.loss_fn = torch.compile(self.loss_fn, fullgraph=True)
 
 
-class Network(Ours):
-    """A small network and its classifier too, with the losses of both."""
+class Network(Centerloss):
+    """A small network and a classifier, trained with softmax loss + center loss."""
 
     name = "network with centerloss.torch"
 
@@ -80,9 +79,9 @@ class Network(Ours):
         layers = [nn.Linear(dim, dim), nn.PReLU(), nn.Linear(dim, dim)]
         self.network = nn.Sequential(*layers)
         self.classifier = nn.Linear(dim, classes)
-        self.whole: Any = self._whole
+        self.total_loss: Any = self._total_loss
 
-    def _whole(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def _total_loss(self, inputs: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         embeddings = self.network(inputs)
         softmax_loss = nn.functional.cross_entropy(self.classifier(embeddings), labels)
         return softmax_loss + self.loss_fn(embeddings, labels)
@@ -90,7 +89,7 @@ class Network(Ours):
     def _train(self, labels: torch.Tensor) -> torch.Tensor:
         self.network.zero_grad()
         self.classifier.zero_grad()
-        loss: torch.Tensor = self.whole(self.embeddings, labels)
+        loss: torch.Tensor = self.total_loss(self.embeddings, labels)
         loss.backward()
         return loss
 
@@ -100,11 +99,11 @@ class CompiledNetwork(Network):
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
-        self.whole = torch.compile(self._whole, fullgraph=True)
+        self.total_loss = torch.compile(self._total_loss, fullgraph=True)
 
 
 class MetricLearning(Training):
-    """The adapter for pytorch-metric-learning: two calls."""
+    """The class for pytorch-metric-learning, which takes a second call per step."""
 
     name = "centerloss.torch.metric_learning"
 
@@ -123,7 +122,7 @@ class MetricLearning(Training):
 
 
 class _DenseFunction(torch.autograd.Function):
-    """As the common copies: the centers' gradient is Eq. 4 over the number of rows."""
+    """As in commonly copied code: the centers' gradient is Eq. 4 divided by B."""
 
     @staticmethod
     def forward(ctx: Any, x: Any, labels: Any, centers: Any) -> torch.Tensor:
@@ -140,14 +139,14 @@ class _DenseFunction(torch.autograd.Function):
 
 
 class Dense(Training):
-    """The common copies: a parameter, a delta for every class, and its own SGD."""
+    """Commonly copied code: centers as a parameter with an SGD optimizer of its own."""
 
     name = "PyTorch dense, trained"
 
     def __init__(self, batch: Batch) -> None:
         super().__init__(batch)
         self.parameter = torch.nn.Parameter(self.centers)
-        rate = ALPHA * len(batch.features)  # so that they move by ALPHA times Eq. 4
+        rate = ALPHA * len(batch.features)  # the centers' gradient is divided by B
         self.optimizer = torch.optim.SGD([self.parameter], lr=rate)
 
     def _train(self, labels: torch.Tensor) -> torch.Tensor:
@@ -159,7 +158,7 @@ class Dense(Training):
 
 
 class Sparse(Training):
-    """By hand for the classes in the batch alone, the gradient left to PyTorch."""
+    """Written for this benchmark: only the classes in the batch are touched."""
 
     name = "PyTorch sparse, trained"
 
@@ -170,16 +169,3 @@ class Sparse(Training):
         with torch.no_grad():
             move_sparse(self.centers, labels, d)
         return loss
-
-
-def networks() -> dict[str, type[Training]]:
-    """Training with a network around it, as it is and compiled."""
-    return {way.name: way for way in (Network, CompiledNetwork)}
-
-
-def ways() -> dict[str, type[Training]]:
-    """All ways to train, by name, centerloss first."""
-    found: list[type[Training]] = [Ours, Compiled]
-    if find_spec("pytorch_metric_learning"):
-        found.append(MetricLearning)
-    return {way.name: way for way in [*found, Dense, Sparse]}

@@ -1,0 +1,1 @@
+"""Implementations of a step, one module per library."""
