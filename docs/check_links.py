@@ -1,7 +1,7 @@
 """Check the links of the built site: `python docs/check_links.py build/docs`.
 
-Every link within the site has to lead to an existing file and, if it has a fragment, to an
-element of that page.
+Every link within the site has to lead to an existing file and, if it has a fragment, to
+an element of that page.
 """
 
 import sys
