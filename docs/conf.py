@@ -80,9 +80,8 @@ def relink(_app: Any, path: Path, _page: str, content: list[str]) -> None:
 
     def link(match: re.Match[str]) -> str:
         target = (folder / match[1]).resolve()
-        return (
-            f"]({PAGES.get(target) or Path(os.path.relpath(target, DOCS)).as_posix()}"
-        )
+        page = PAGES.get(target)
+        return f"]({page or Path(os.path.relpath(target, DOCS)).as_posix()}"
 
     content[0] = re.sub(r"\]\(([^):#]+)(?=[#)])", link, content[0])
 

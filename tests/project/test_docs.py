@@ -1,4 +1,4 @@
-"""The pages of docs/ and csrc/README.md, as far as they can be tested without Sphinx."""
+"""The pages of docs/, as far as they can be tested without Sphinx; csrc/README.md."""
 
 import ctypes
 import re

@@ -1,8 +1,8 @@
 """docs/which-center-loss.md compared with what each implementation computes.
 
-The oracle is each implementation's algorithm, written here in float64 and row by row. The
-cells of the page are expressions, which the tests evaluate. pytest runs the examples of
-the page.
+The oracle is each implementation's algorithm, written here in float64 and row by row.
+The cells of the page are expressions, which the tests evaluate. pytest runs the page's
+examples by itself.
 """
 
 import re
