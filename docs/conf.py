@@ -71,19 +71,27 @@ PAGES = {
 }
 
 
-def relink(_app: Any, path: Path, _page: str, content: list[str]) -> None:
-    """Make relative links in an included file relative to docs/.
+def relink(file: Path, content: list[str]) -> None:
+    """Adapt the relative links of a Markdown file to pages in docs/.
 
-    A link to a file that is a page leads to the page, any other to the file itself.
+    A link to a file that is included as a page leads to the page. Other links are made
+    relative to docs/.
     """
-    folder = (DOCS / path).resolve().parent
 
     def link(match: re.Match[str]) -> str:
-        target = (folder / match[1]).resolve()
+        target = (file.parent / match[1]).resolve()
         page = PAGES.get(target)
         return f"]({page or Path(os.path.relpath(target, DOCS)).as_posix()}"
 
     content[0] = re.sub(r"\]\(([^):#]+)(?=[#)])", link, content[0])
+
+
+def relink_page(app: Any, name: str, content: list[str]) -> None:
+    relink(Path(app.env.doc2path(name)), content)
+
+
+def relink_included(_app: Any, path: Path, _name: str, content: list[str]) -> None:
+    relink((DOCS / path).resolve(), content)
 
 
 def trim(_app: Any, document: nodes.document) -> None:
@@ -95,5 +103,6 @@ def trim(_app: Any, document: nodes.document) -> None:
 
 def setup(app: Any) -> None:
     """Register the functions above."""
-    app.connect("include-read", relink)
+    app.connect("source-read", relink_page)
+    app.connect("include-read", relink_included)
     app.connect("doctree-read", trim)
