@@ -87,10 +87,12 @@ def relink(file: Path, content: list[str]) -> None:
 
 
 def relink_page(app: Any, name: str, content: list[str]) -> None:
+    """Adapt the links of a page."""
     relink(Path(app.env.doc2path(name)), content)
 
 
 def relink_included(_app: Any, path: Path, _name: str, content: list[str]) -> None:
+    """Adapt the links of a file that a page includes."""
     relink((DOCS / path).resolve(), content)
 
 
