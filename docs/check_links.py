@@ -1,7 +1,7 @@
 """Check the links of the built site: `python docs/check_links.py build/docs`.
 
-Every link that stays within the site has to lead to a file that is there and, where it
-names a place in a page, to that place.
+Every link within the site has to lead to an existing file and, if it has a fragment, to
+an element of that page.
 """
 
 import sys
@@ -11,12 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 
 class _Page(HTMLParser):
-    """The links of a page, and the places in it that a link can name."""
+    """The links of a page, and the fragments that links to it can have."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self.links: list[str] = []
-        self.places: set[str] = set()
+        self.fragments: set[str] = set()
         self.feed(path.read_text(encoding="utf-8"))
 
     def handle_starttag(self, _tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -24,12 +24,12 @@ class _Page(HTMLParser):
             if name in ("href", "src") and value is not None:
                 self.links.append(value)
             elif name == "id" and value is not None:
-                self.places.add(value)
+                self.fragments.add(value)
 
 
 def broken_links(site: Path) -> list[str]:
-    """Return the links that lead nowhere, each with its page."""
-    # Those in folders with an underscore belong to the theme and are no pages.
+    """Return the broken links, each with its page."""
+    # Folders with an underscore belong to the theme and contain no pages.
     paths = [*site.glob("*.html"), *site.glob("[!_]*/**/*.html")]
     pages = {path.resolve(): _Page(path) for path in sorted(paths)}
     broken = []
@@ -39,9 +39,9 @@ def broken_links(site: Path) -> list[str]:
             if url.scheme or url.netloc:
                 continue
             target = (path.parent / unquote(url.path)).resolve() if url.path else path
-            place = unquote(url.fragment)
-            lost = target in pages and place and place not in pages[target].places
-            if not target.exists() or lost:
+            fragment = unquote(url.fragment)
+            known = target not in pages or fragment in {"", *pages[target].fragments}
+            if not (target.exists() and known):
                 broken.append(f"{path.relative_to(site.resolve())}: {link}")
     return broken
 

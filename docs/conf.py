@@ -1,4 +1,4 @@
-"""The settings of Sphinx. Nothing is fetched while the site is built or read."""
+"""Settings of Sphinx. Nothing is downloaded while the site is built or read."""
 
 import os
 import re
@@ -9,8 +9,6 @@ from docutils import nodes
 from sphinx.ext import autosummary
 
 import centerloss
-
-ROOT = Path(__file__).resolve().parents[1]
 
 project = "centerloss"
 author = "centerloss developers"
@@ -26,18 +24,18 @@ extensions = [
     "sphinx_design",
 ]
 nitpicky = True
-# What others document is not looked up: that would need the network.
+# Looking up what others document would need the network.
 nitpick_ignore_regex = [("py:.*", r"(numpy|torch)\..*")]
-# Of centerloss.reference, whose functions have the entries of their twins.
+# centerloss.reference: its functions share the entries of the C functions.
 nitpick_ignore = [("py:obj", "loss")]
-# In a docstring `name` is a link where there is such a name, and else just set off.
+# In a docstring, `name` is a link if there is such a name.
 default_role = "autolink"
 highlight_language = "text"
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # numpydoc's sections have the types, in words
+autodoc_typehints = "none"  # numpydoc's sections describe the types
 autosummary_generate = False
-autosummary.WELL_KNOWN_ABBREVIATIONS += ("Eq.",)  # where no summary ends
+autosummary.WELL_KNOWN_ABBREVIATIONS += ("Eq.",)  # does not end a summary
 numpydoc_show_class_members = False
 
 myst_enable_extensions = ["colon_fence"]
@@ -62,46 +60,51 @@ html_theme_options = {
 }
 html_sidebars = {"**": []}
 
-# Files and folders that are pages here, by the names they have in the repository.
+DOCS = Path(__file__).resolve().parent
+INCLUDE = re.compile(r"^```\{include\} (\S+)$", re.MULTILINE)
+
+# Files of the repository that are included as pages.
 PAGES = {
-    "CHANGELOG.md": "changelog.md",
-    "CONTRIBUTING.md": "contributing.md",
-    "README.md": "index.md",
-    "README.md#promises": "numerics.md",
-    "SECURITY.md": "security.md",
-    "benchmarks": "performance.md",
-    "benchmarks/README.md": "performance.md",
-    "benchmarks/results": "performance.md",
-    "benchmarks/results/results.md": "performance.md",
-    "csrc/README.md": "mathematics.md",
-    "notebooks": "notebooks.md",
-    "notebooks/README.md": "notebooks.md",
+    (DOCS / name).resolve(): page.name
+    for page in DOCS.glob("*.md")
+    for name in INCLUDE.findall(page.read_text("utf-8"))
 }
 
 
-def relink(_app: Any, path: Path, _page: str, content: list[str]) -> None:
-    """Make the links of an included file lead on from the page that includes it.
+def relink(file: Path, content: list[str]) -> None:
+    """Adapt the relative links of a Markdown file to pages in docs/.
 
-    They go to the page that has what they mean, or else to the file itself.
+    A link to a file that is included as a page leads to the page. Other links are made
+    relative to docs/.
     """
-    folder = (ROOT / "docs" / path).resolve().parent
 
-    def here(match: re.Match[str]) -> str:
-        target = (folder / match[1]).resolve()
-        page = PAGES.get(target.relative_to(ROOT).as_posix())
-        return f"]({page or Path(os.path.relpath(target, ROOT / 'docs')).as_posix()})"
+    def link(match: re.Match[str]) -> str:
+        target = (file.parent / match[1]).resolve()
+        page = PAGES.get(target)
+        return f"]({page or Path(os.path.relpath(target, DOCS)).as_posix()}"
 
-    content[0] = re.sub(r"\]\(([^):#][^):]*)\)", here, content[0])
+    content[0] = re.sub(r"\]\(([^):#]+)(?=[#)])", link, content[0])
+
+
+def relink_page(app: Any, name: str, content: list[str]) -> None:
+    """Adapt the links of a page."""
+    relink(Path(app.env.doc2path(name)), content)
+
+
+def relink_included(_app: Any, path: Path, _name: str, content: list[str]) -> None:
+    """Adapt the links of a file that a page includes."""
+    relink((DOCS / path).resolve(), content)
 
 
 def trim(_app: Any, document: nodes.document) -> None:
-    """Drop the empty line at the end of an example: doctest needs it, no reader."""
+    """Drop the empty line at the end of an example, which only doctest needs."""
     for block in document.findall(nodes.literal_block):
         block.rawsource = block.astext().rstrip("\n")
         block.children = [nodes.Text(block.rawsource)]
 
 
 def setup(app: Any) -> None:
-    """Have these called for each file that a page includes, and for each page."""
-    app.connect("include-read", relink)
+    """Register the functions above."""
+    app.connect("source-read", relink_page)
+    app.connect("include-read", relink_included)
     app.connect("doctree-read", trim)

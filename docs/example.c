@@ -1,4 +1,4 @@
-/* Center loss from C: three rows of two classes, and one step. */
+/* Center loss from C: one step on three rows of two classes. */
 #include <stdio.h>
 
 #include "centerloss.h"
@@ -46,7 +46,7 @@ main(void)
         return 1;
     }
 
-    /* Everything that can fail is here. The 1 is the maximum number of threads. */
+    /* Only this can fail. The 1 is the maximum number of threads. */
     cl_plan plan;
     const cl_status status = cl_plan_make(&plan, &batch, CL_LOSSES | CL_GROUPS, 1);
     if (status == CL_OK) {

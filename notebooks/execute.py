@@ -1,8 +1,7 @@
 """Execute notebooks in place: ``python notebooks/execute.py [NAMES]``, or all of them.
 
-Each runs in a fresh kernel of the Python that runs this, in its own folder. What is
-written back is what a reader sees, and nothing about the run itself, such as times. A
-notebook that fails stays as it was.
+Each runs in a fresh kernel of this Python, in its own folder. Outputs are written back
+without traces of the run, such as times. A notebook that fails is not changed.
 """
 
 import argparse
@@ -19,7 +18,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellControlSignal, DeadKernelError
 
 FOLDER = Path(__file__).resolve().parent
-SECONDS_A_CELL = 120
+SECONDS_PER_CELL = 120
 METADATA = {
     "kernelspec": {
         "display_name": "Python 3",
@@ -52,26 +51,26 @@ def main() -> int:
 
 
 def execute(path: Path) -> str:
-    """Execute a notebook and write it back, or return which modules it lacks.
+    """Execute a notebook and write it back, or return the modules that are missing.
 
-    Modules that not everybody has are named in its metadata: ``"requires": ["torch"]``.
+    Its metadata names the optional modules it needs: ``"requires": ["torch"]``.
     """
     notebook = nbformat.read(path, as_version=4)
     required = notebook.metadata.get("requires", [])
     if missing := [name for name in required if not importlib.util.find_spec(name)]:
         return ", ".join(missing)
-    # No kernel that is installed somewhere, but sys.executable.
+    # Use sys.executable, not a kernel that is installed somewhere.
     kernel = AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[]))
     client = NotebookClient(
         notebook,
         km=kernel,
-        timeout=SECONDS_A_CELL,
+        timeout=SECONDS_PER_CELL,
         record_timing=False,
         coalesce_streams=True,
-        extra_arguments=["--log-level=ERROR"],  # else it warns of its local sockets
+        extra_arguments=["--log-level=ERROR"],  # no warning about local sockets
         resources={"metadata": {"path": str(path.parent)}},
     )
-    # A plotting backend that is set for other programs would draw nothing here.
+    # A plotting backend set for other programs would draw nothing here.
     client.execute(env={k: v for k, v in os.environ.items() if k != "MPLBACKEND"})
     _clean(notebook)
     nbformat.write(notebook, path)
@@ -79,7 +78,7 @@ def execute(path: Path) -> str:
 
 
 def _clean(notebook: nbformat.NotebookNode) -> None:
-    """Leave only such metadata as are the same wherever a notebook is executed."""
+    """Keep only metadata that do not depend on where the notebook is executed."""
     required = notebook.metadata.get("requires")
     notebook.metadata = nbformat.from_dict(METADATA)
     if required:

@@ -1,15 +1,20 @@
-"""The pages of docs/, as far as it takes no Sphinx: all in reach, all links good."""
+"""The pages of docs/, as far as they can be tested without Sphinx; csrc/README.md."""
 
+import ctypes
+import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import centerloss
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PAGES = sorted(path.name for path in DOCS.glob("*.md"))
-INCLUDE = re.compile(r"^```\{(?:literal)?include\} (\S+)\n(.*?)^```$", re.M | re.S)
 
 
 def text(page):
@@ -25,22 +30,82 @@ def test_every_page_is_in_the_toctree():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_cards_lead_somewhere(page):
+def test_cards_and_includes_lead_to_files(page):
     cards = re.findall(r"^:link: (.*)", text(page), re.M)
+    included = re.findall(r"^```\{(?:literal)?include\} (\S+)$", text(page), re.M)
     assert [name for name in cards if not list(DOCS.glob(f"{name}.*"))] == []
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_what_is_included_is_there(page):
-    """A heading that begins or ends it may have been renamed."""
-    for name, options in INCLUDE.findall(text(page)):
-        included = (DOCS / name).read_text("utf-8")
-        places = re.findall(r'^:(?:start-after|end-before): "(.*)"$', options, re.M)
-        positions = [included.find(f"{place}\n") for place in places]
-        assert -1 not in positions, (name, places)
-        assert positions == sorted(positions), (name, places)
+    assert [name for name in included if not (DOCS / name).is_file()] == []
 
 
 def test_reference_has_every_public_name():
     entries = re.findall(r"^\.\. auto(?:function|class):: (\w+)", text("api.rst"), re.M)
     assert set(centerloss.__all__) <= set(entries)
+
+
+# Columns of the README's speed table, and the entries of each in the results.
+COLUMNS = {
+    "centerloss": ["centerloss"],
+    "numba": ["numba"],
+    "fastest PyTorch": ["PyTorch dense", "PyTorch sparse"],
+    "fastest NumPy": ["NumPy add.at", "NumPy reduceat"],
+}
+
+
+def fastest(result, names):
+    """The smallest median of the entries on one thread."""
+    timings = (timing for timing in result["timings"] if timing["threads"] == 1)
+    return min(timing["median"] for timing in timings if timing["name"] in names)
+
+
+def test_readme_shows_the_speed_in_the_results():
+    """The table, in multiples of a copy, and the numbers of a training step."""
+    results = json.loads((ROOT / "benchmarks/results/results.json").read_text("utf-8"))
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (table,) = re.findall(r"^\| batch, classes.*\n.*\n((?:\|.*\n)+)", readme, re.M)
+    lines = re.sub(r"[* ]", "", table).splitlines()
+    rows = [line.strip("|").split("|") for line in lines]
+    workloads = results["workloads"].values()
+    for (size, *ratios), result in zip(rows, workloads, strict=True):
+        assert size == "{rows}x{dim},{classes}".format(**result)
+        copy = fastest(result, ["copy"])
+        expected = [fastest(result, names) / copy for names in COLUMNS.values()]
+        assert [float(r) for r in ratios] == pytest.approx(expected, rel=0.05)
+
+    text, ours, copied = " ".join(readme.split()), {}, {}
+    for name in ("face", "many"):
+        ours[name] = fastest(results["training"][name], ["centerloss.torch"])
+        copied[name] = fastest(results["training"][name], ["PyTorch dense, trained"])
+    assert f"takes {1e3 * ours['many']:.1f} ms with 300 000 classes" in text
+    assert f"[{copied['many'] / ours['many']:.0f} times]" in text
+    assert f"{copied['face'] / ours['face']:.0f} times with 10 575 classes" in text
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no cc")
+def test_algorithm_in_plain_c_is_a_step(tmp_path):
+    """The function in csrc/README.md, compiled, against centerloss.step."""
+    page = (ROOT / "csrc" / "README.md").read_text("utf-8")
+    (code,) = re.findall(r"^```c\n(.*?)^```$", page, re.M | re.S)
+    (tmp_path / "step.c").write_text(code)
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    command = ["cc", *flags, "-o", "step.so", "step.c"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    plain_step = ctypes.CDLL(tmp_path / "step.so").step
+    plain_step.restype = ctypes.c_double
+
+    B, D, K = 50, 7, 5
+    rng = np.random.default_rng(0)
+    x, c = (rng.standard_normal((rows, D), np.float32) for rows in (B, K))
+    y = rng.integers(0, K - 1, B, np.int32)  # the last class is absent
+    gradient, moved = np.empty_like(x), c.copy()
+    arrays = [x, y, moved, gradient, np.zeros((K, D)), np.zeros(K)]
+    settings = {"loss_weight": 0.3, "alpha": 0.5}
+    loss = plain_step(
+        *(ctypes.c_int(size) for size in (B, D, K)),
+        *(ctypes.c_void_p(array.ctypes.data) for array in arrays),
+        *(ctypes.c_double(value) for value in settings.values()),
+    )
+
+    expected_loss, expected_gradient = centerloss.step(x, y, c, **settings)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    np.testing.assert_allclose(gradient, expected_gradient, rtol=1e-6)
+    np.testing.assert_allclose(moved, c, rtol=1e-6, atol=1e-6)

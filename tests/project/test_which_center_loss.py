@@ -1,10 +1,10 @@
-"""The numbers of docs/which-center-loss.md, against each implementation's formula.
+"""docs/which-center-loss.md compared with what each implementation computes.
 
-The formulas are written out here once more, in float64 and row by row, from what each
-implementation does; the page's cells are expressions, and they are evaluated.
+The oracle is each implementation's algorithm, written here in float64 and row by row.
+The cells of the page are expressions, which the tests evaluate. pytest runs the page's
+examples by itself.
 """
 
-import doctest
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -18,11 +18,11 @@ PAGE = Path(__file__).parents[2] / "docs" / "which-center-loss.md"
 
 
 class Theirs(NamedTuple):
-    """What an implementation makes of a batch."""
+    """Results of an implementation for a batch."""
 
     printed: object
     gradient: np.ndarray
-    step: np.ndarray  # what is added to the centers
+    step: np.ndarray  # added to the centers
 
 
 # --- the implementations ------------------------------------------------------------
@@ -64,7 +64,7 @@ def jxgu1016(x, y, c, lam, alpha):
 
 
 def kaiyang(x, y, c, lam, alpha):
-    """A matrix of squared distances, masked, clamped, differentiated, descended."""
+    """Autograd through a masked and clamped matrix of squared distances, then SGD."""
     distances = np.square(x[:, np.newaxis] - c).sum(axis=2)
     mask = y[:, np.newaxis] == np.arange(len(c))
     loss = np.clip(distances * mask, 1e-12, 1e12).sum() / len(x)
@@ -87,7 +87,7 @@ def paddle(x, y, c, lam, alpha):
 
 def facenet(x, y, c, lam, alpha):
     moved = c.copy()
-    for row, label in zip(x, y, strict=True):  # a scatter that subtracts row by row
+    for row, label in zip(x, y, strict=True):  # scatter_sub, row by row
         moved[label] -= (1 - alpha) * (c[label] - row)
     squares = by_row(x, y, c) ** 2
     gradient = lam * 2 * by_row(x, y, c) / squares.size
@@ -109,14 +109,14 @@ def louis_she(x, y, c, lam, alpha):
 
 
 def catalyst(x, y, c, lam, alpha):
-    """The loss is a sum; what the optimizer gets for the centers is Eq. 4."""
+    """The loss is a sum; the optimizer gets Eq. 4 as the gradient of the centers."""
     difference = by_row(x, y, c)
     loss = np.square(difference).sum() / 2
     return Theirs(loss, lam * difference, -alpha * eq_4(x, y, c))
 
 
 def neoml(x, y, c, lam, alpha):
-    """Averages squares without a half, and backs up x - c."""
+    """Averages squares without a half, and passes x - c back."""
     difference = by_row(x, y, c)
     loss = np.mean([row @ row for row in difference])
     return Theirs(loss, lam * difference / len(x), -alpha * eq_4(x, y, c))
@@ -141,7 +141,7 @@ IMPLEMENTATIONS = {
     "NeoML": neoml,
     "mxnet_center_loss": mxnet,
 }
-# Where their centers start; the rest leave it to the user or draw in another way.
+# How their centers start. The others leave it to the user or initialize in another way.
 INITIAL = {
     **dict.fromkeys(["facenet", "EncodeTS/TensorFlow_Center_Loss"], "zeros"),
     **dict.fromkeys(["NeoML", "mxnet_center_loss"], "zeros"),
@@ -156,7 +156,7 @@ implementations = pytest.mark.parametrize("name", IMPLEMENTATIONS)
 
 
 def table(first, *others):
-    """Rows of the table with these first columns, each a dict from column to cell."""
+    """Rows of the table with these first columns, as dicts from column to cell."""
     lines = PAGE.read_text("utf-8").splitlines()
     (start,) = (
         i
@@ -191,7 +191,7 @@ SETTINGS = ("reduction", "loss_weight", "alpha", "normalize")
 
 @pytest.fixture(params=[(40, 6, 0.03, 0.4), (9, 3, 2.5, 0.7)], ids=str)
 def case(request):
-    """A batch in which the last class is absent; then lam and alpha."""
+    """A batch in which the last class is absent, lam and alpha."""
     size, row, lam, alpha = request.param
     rng = np.random.default_rng(size)
     x, c = rng.normal(size=(size, row)), rng.normal(size=(7, row))
@@ -227,7 +227,7 @@ def test_every_implementation_has_one_row(columns, ours):
 
 @implementations
 def test_conversion(cl, name, case):
-    """The call that the page names gives what the implementation does."""
+    """The settings on the page reproduce the implementation."""
     x, y, c, lam, _ = case
     theirs, moved = IMPLEMENTATIONS[name](*case), c.copy()
     ours, gradient = cl.step(x, y, moved, **settings(name, case))
@@ -251,7 +251,7 @@ def centerloss_itself(x, y, c, lam, alpha):
 
 @pytest.mark.parametrize("name", ["centerloss", *IMPLEMENTATIONS])
 def test_facts(name, case):
-    """The formulas on the page are those of the implementation."""
+    """The formulas on the page give the results of the implementation."""
     x, y, c, lam, alpha = case
     run = {"centerloss": centerloss_itself, **IMPLEMENTATIONS}[name]
     row, theirs = row_of(name, table(*FACTS)), run(*case)
@@ -268,7 +268,7 @@ def test_facts(name, case):
 
 
 def share(run, alpha, n):
-    """The part of the way to the mean of its n rows that a center goes, of 128."""
+    """The share of the way to the mean of its n rows, of 128, that a center moves."""
     x, y = np.ones((128, 1)), (np.arange(128) >= n).astype(np.intp)
     return float(run(x, y, np.zeros((2, 1)), 1.0, alpha).step[0, 0])
 
@@ -286,9 +286,8 @@ def test_shares(index):
 @pytest.mark.parametrize("alfa", [0.95, 0.9])
 def test_where_facenet_diverges(alfa):
     """The limit in the text: a share of 2, beyond which repeated steps diverge."""
-    (text,) = re.findall(
-        r"a batch, (\d+) at 0.95 and (\d+) at 0.9\.", PAGE.read_text("utf-8")
-    )
+    pattern = r"a batch, (\d+) at 0.95 and (\d+) at 0.9\."
+    (text,) = re.findall(pattern, PAGE.read_text("utf-8"))
     limit = int(text[0] if alfa == 0.95 else text[1])
     assert share(facenet, alfa, limit) == pytest.approx(2)
     for n, diverges in [(limit - 1, False), (limit + 1, True)]:
@@ -296,21 +295,3 @@ def test_where_facenet_diverges(alfa):
         for _ in range(200):
             c += facenet(x, y, c, 1.0, alfa).step
         assert (abs(c[0, 0] - 1) > 2) == diverges
-
-
-def test_examples():
-    """Those between >>> and the next empty line, the two formulas among them."""
-    failed, attempted = doctest.testfile(
-        str(PAGE),
-        module_relative=False,
-        optionflags=doctest.NORMALIZE_WHITESPACE,
-        encoding="utf-8",
-    )
-    assert attempted > 20
-    assert failed == 0
-
-
-def test_links_lead_somewhere():
-    links = re.findall(r"\]\(([^):#]+)\)", PAGE.read_text("utf-8"))
-    assert links
-    assert [link for link in links if not (PAGE.parent / link).exists()] == []
