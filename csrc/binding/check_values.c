@@ -188,24 +188,40 @@ check_in_place(const py_call *call, int argument, PyArrayObject *array, bool wri
     return problem == NULL;
 }
 
-static bool
-check_no_overlap(const py_call *call, int written, PyArrayObject *written_array,
-                 int other, PyArrayObject *other_array)
+/* An argument that is an array, or NULL. */
+typedef struct {
+    const char *name;
+    PyArrayObject *array;
+    py_span span;
+} operand;
+
+static operand
+operand_of(const py_call *call, int argument, PyArrayObject *array)
 {
-    if (written_array == NULL || other_array == NULL) {
+    operand result = {.name = call->names[argument], .array = array};
+    if (array != NULL) {
+        result.span = py_find_span(array);
+    }
+    return result;
+}
+
+static bool
+check_no_overlap(const py_call *call, const operand *written, const operand *other)
+{
+    if (other->array == NULL) {
         return true;
     }
-    const char *written_name = call->names[written], *other_name = call->names[other];
-    const py_overlap overlap = py_find_overlap(written_array, other_array);
+    const py_overlap overlap =
+        py_find_overlap(written->array, &written->span, other->array, &other->span);
     if (overlap == OVERLAP_FOUND) {
-        PyErr_Format(PyExc_ValueError, "%s overlaps %s in memory", written_name,
-                     other_name);
+        PyErr_Format(PyExc_ValueError, "%s overlaps %s in memory", written->name,
+                     other->name);
     }
     else if (overlap == OVERLAP_UNKNOWN) {
         PyErr_Format(PyExc_ValueError,
                      "whether %s overlaps %s in memory is too hard to tell: pass "
                      "%s.%s()",
-                     written_name, other_name, other_name,
+                     written->name, other->name, other->name,
                      call->tensors ? "clone" : "copy");
     }
     return overlap == OVERLAP_NONE;
@@ -215,17 +231,27 @@ check_no_overlap(const py_call *call, int written, PyArrayObject *written_array,
 static bool
 check_overlaps(const py_call *call)
 {
-    PyArrayObject *features = call->features, *labels = call->labels;
-    PyArrayObject *weights = call->weights, *centers = call->centers;
-    PyArrayObject *updated = call->signature->writes_centers ? centers : NULL;
-    PyArrayObject *out = call->out;
-    return check_no_overlap(call, CENTERS, updated, FEATURES, features) &&
-           check_no_overlap(call, CENTERS, updated, LABELS, labels) &&
-           check_no_overlap(call, CENTERS, updated, SAMPLE_WEIGHT, weights) &&
-           check_no_overlap(call, OUT, out, FEATURES, features) &&
-           check_no_overlap(call, OUT, out, LABELS, labels) &&
-           check_no_overlap(call, OUT, out, CENTERS, centers) &&
-           check_no_overlap(call, OUT, out, SAMPLE_WEIGHT, weights);
+    const bool writes_centers = call->signature->writes_centers;
+    if (!writes_centers && call->out == NULL) {
+        return true;
+    }
+    const operand features = operand_of(call, FEATURES, call->features);
+    const operand labels = operand_of(call, LABELS, call->labels);
+    const operand centers = operand_of(call, CENTERS, call->centers);
+    const operand weights = operand_of(call, SAMPLE_WEIGHT, call->weights);
+    if (writes_centers && !(check_no_overlap(call, &centers, &features) &&
+                            check_no_overlap(call, &centers, &labels) &&
+                            check_no_overlap(call, &centers, &weights))) {
+        return false;
+    }
+    if (call->out == NULL) {
+        return true;
+    }
+    const operand out = operand_of(call, OUT, call->out);
+    return check_no_overlap(call, &out, &features) &&
+           check_no_overlap(call, &out, &labels) &&
+           check_no_overlap(call, &out, &centers) &&
+           check_no_overlap(call, &out, &weights);
 }
 
 static bool

@@ -1,15 +1,11 @@
 #include "overlap.h"
 
-#include <assert.h>
 #include <stddef.h>
 
-/* The addresses of a non-empty array: low <= address < high. False if it spans more
- * than PTRDIFF_MAX bytes or leaves the address space, which is possible for views made
- * with as_strided. NumPy's search overflows for such views. */
-static bool
-find_span(PyArrayObject *array, uintptr_t *low, uintptr_t *high)
+/* Of an array with strides that are not C-contiguous. */
+static py_span
+strided_span(PyArrayObject *array)
 {
-    assert(PyArray_SIZE(array) > 0);
     const uintptr_t start = (uintptr_t)PyArray_DATA(array);
     uintptr_t free_bytes = (uintptr_t)PTRDIFF_MAX - (uintptr_t)PyArray_ITEMSIZE(array);
     uintptr_t below = 0;
@@ -19,14 +15,27 @@ find_span(PyArrayObject *array, uintptr_t *low, uintptr_t *high)
         const npy_intp stride = PyArray_STRIDE(array, axis);
         const uintptr_t step = stride < 0 ? 0 - (uintptr_t)stride : (uintptr_t)stride;
         if (step != 0 && steps > free_bytes / step) {
-            return false;
+            return (py_span){.unknown = true};
         }
         free_bytes -= steps * step;
         *(stride < 0 ? &below : &above) += steps * step;
     }
-    *low = start - below;
-    *high = start + above;
-    return below <= start && above <= UINTPTR_MAX - start;
+    return (py_span){
+        .low = start - below,
+        .high = start + above,
+        .unknown = below > start || above > UINTPTR_MAX - start,
+    };
+}
+
+py_span
+py_find_span(PyArrayObject *array)
+{
+    const uintptr_t start = (uintptr_t)PyArray_DATA(array);
+    const uintptr_t bytes = (uintptr_t)PyArray_NBYTES(array);
+    if (bytes == 0 || PyArray_IS_C_CONTIGUOUS(array)) {
+        return (py_span){start, start + bytes, bytes > UINTPTR_MAX - start};
+    }
+    return strided_span(array);
 }
 
 /* NumPy reports that it has no memory with a RuntimeError. */
@@ -89,15 +98,17 @@ numpy_shares_memory(PyArrayObject *a, PyArrayObject *b)
 }
 
 py_overlap
-py_find_overlap(PyArrayObject *a, PyArrayObject *b)
+py_find_overlap(PyArrayObject *a, const py_span *a_span, PyArrayObject *b,
+                const py_span *b_span)
 {
-    uintptr_t a_low, a_high, b_low, b_high;
-    if (PyArray_SIZE(a) == 0 || PyArray_SIZE(b) == 0) {
+    const bool a_is_empty = !a_span->unknown && a_span->low == a_span->high;
+    const bool b_is_empty = !b_span->unknown && b_span->low == b_span->high;
+    if (a_is_empty || b_is_empty) {
         return OVERLAP_NONE;
     }
-    if (!find_span(a, &a_low, &a_high) || !find_span(b, &b_low, &b_high)) {
+    if (a_span->unknown || b_span->unknown) {
         return OVERLAP_UNKNOWN;
     }
-    return a_high <= b_low || b_high <= a_low ? OVERLAP_NONE
-                                              : numpy_shares_memory(a, b);
+    const bool apart = a_span->high <= b_span->low || b_span->high <= a_span->low;
+    return apart ? OVERLAP_NONE : numpy_shares_memory(a, b);
 }

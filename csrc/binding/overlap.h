@@ -13,7 +13,20 @@ typedef enum {
     OVERLAP_ERROR,   /* with an exception set */
 } py_overlap;
 
+/* The addresses of an array: low <= address < high, or low == high if it is empty. They
+ * are unknown if it spans more than PTRDIFF_MAX bytes or leaves the address space,
+ * which is possible for views made with as_strided: NumPy's search overflows for those.
+ */
+typedef struct {
+    uintptr_t low, high;
+    bool unknown;
+} py_span;
+
+py_span
+py_find_span(PyArrayObject *array);
+
 py_overlap
-py_find_overlap(PyArrayObject *a, PyArrayObject *b);
+py_find_overlap(PyArrayObject *a, const py_span *a_span, PyArrayObject *b,
+                const py_span *b_span);
 
 #endif

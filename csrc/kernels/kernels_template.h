@@ -99,9 +99,10 @@ NAME(row)(const NAME(row_task) * row, int64_t D, int what)
     return 0.5 * f64x8_total(f64x8_add(even, odd, LANES));
 }
 
-/* Row i of the batch, which is of class `label`. */
+/* Row i of the batch, which is of class `label`. `sum` is the class's, or NULL. */
 CL_INLINE void
-NAME(init_row_task)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t label)
+NAME(init_row_task)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t label,
+                    double *sum)
 {
     const cl_batch *b = pass->batch;
     row->x = (const FEATURE *)(b->features + i * b->feature_stride);
@@ -113,6 +114,7 @@ NAME(init_row_task)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_
     }
     row->weight = b->weights != NULL ? b->weights[i] : 1.0;
     row->scale = (CENTER)(row->weight * pass->factor);
+    row->sum = sum;
     row->next_x = NULL;
     row->next_c = NULL;
 }
@@ -157,8 +159,8 @@ NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
         if (label < 0) {
             continue;
         }
-        NAME(row_task) row = {0};
-        NAME(init_row_task)(&row, pass, i, label);
+        NAME(row_task) row;
+        NAME(init_row_task)(&row, pass, i, label, NULL);
         if (pass->prefetch_distance > 0 && i + pass->prefetch_distance < last) {
             NAME(prefetch_row)(&row, pass, i, i + pass->prefetch_distance);
         }
@@ -232,8 +234,8 @@ NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *
 {
     const cl_plan *plan = pass->plan;
     const int64_t i = plan->rows[position];
-    NAME(row_task) row = {.sum = sum};
-    NAME(init_row_task)(&row, pass, i, label);
+    NAME(row_task) row;
+    NAME(init_row_task)(&row, pass, i, label, sum);
     if (what & SINGLETON) {
         row.updated = (CENTER *)(pass->centers + label * pass->batch->center_stride);
         row.rate = pass->alpha * class_normalizer(pass, 1.0);
@@ -341,8 +343,8 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
             continue;
         }
         double *sum = sums + label * plan->sum_size;
-        NAME(row_task) row = {.sum = sum};
-        NAME(init_row_task)(&row, pass, i, label);
+        NAME(row_task) row;
+        NAME(init_row_task)(&row, pass, i, label, sum);
         if (pass->prefetch_distance > 0 && i + pass->prefetch_distance < last) {
             NAME(prefetch_row)(&row, pass, i, i + pass->prefetch_distance);
         }
