@@ -6,12 +6,25 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from .. import _settings
-from . import _cpu, _ops, _plain
-from ._arrays import transforming
+from . import _dispatch, _plain
+from ._batch import Batch, Settings
 from ._ranks import gather_rows
+
+
+class _LastUpdate:
+    """The labels of the last update, copied, and its ignore_index.
+
+    An object of its own, since assigning to an attribute of an `nn.Module` takes longer
+    than copying the labels.
+    """
+
+    labels: Tensor | None = None
+    ignore_index: int | None = None
+
+    def set(self, labels: Tensor, ignore_index: int | None) -> None:
+        self.labels, self.ignore_index = labels.clone(), ignore_index
 
 
 class CenterLoss(nn.Module):
@@ -160,11 +173,11 @@ class CenterLoss(nn.Module):
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
-        self._last_move: tuple[Tensor, int | None] | None = None
+        self._last_update = _LastUpdate()
         centers = self._initial_centers(init, device, dtype)
-        self._check_settings()
+        _plain.check_settings(self._settings())
         no_labels = torch.empty(0, dtype=torch.int64)
-        _plain.check(centers[:0], no_labels, centers, None, None)
+        _plain.check_batch(Batch(centers[:0], no_labels, centers, None))
         self.register_buffer("centers", centers)
         if isinstance(init, str):
             self.reset_parameters()
@@ -209,10 +222,10 @@ class CenterLoss(nn.Module):
 
     @property
     def num_updated(self) -> int:
-        """How many centers the last move reached; 0 before the first."""
-        if self._last_move is None:
+        """Number of centers in the last update; 0 before the first."""
+        labels, ignore_index = self._last_update.labels, self._last_update.ignore_index
+        if labels is None:
             return 0
-        labels, ignore_index = self._last_move
         return len(labels[~_plain.ignored(labels, ignore_index)].unique())
 
     def forward(
@@ -242,20 +255,22 @@ class CenterLoss(nn.Module):
             CPU, what PyTorch makes of a label out of range.
         """
         _check_tensors(self.centers, embeddings, labels, sample_weight)
-        sample_weight = _as_numpy_has(sample_weight)
+        sample_weight = _numpy_compatible(sample_weight)
+        batch, settings = self._batch(embeddings, labels, sample_weight), self._settings()
         needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
-        moves = self.auto_update and self.training and needs_gradient
-        batch = (embeddings, labels, sample_weight)
-        if not moves:
-            return self._loss(*batch)
-        if self.process_group is None and _in_c(embeddings, sample_weight):
-            return self._step(*batch)
-        rows = _detached(*batch)
-        if self.process_group is not None:
-            # First, so that an error in one rank's rows is raised on all of them.
-            rows = self._gather(*rows, self.process_group)
-        loss = self._loss(*batch)
-        self._move(*rows)
+        if not (self.auto_update and self.training and needs_gradient):
+            return _dispatch.loss(batch, settings)
+        if self.process_group is None and _dispatch.can_use_c(
+            embeddings, sample_weight
+        ):
+            loss = _dispatch.step(batch, settings)
+            self._last_update.set(labels, settings.ignore_index)
+            return loss
+        # The ranks exchange their rows first, so that an error in the rows of one rank
+        # is raised on all of them.
+        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
+        loss = _dispatch.loss(batch, settings)
+        self._update(rows)
         return loss
 
     @torch.no_grad()
@@ -275,10 +290,9 @@ class CenterLoss(nn.Module):
             The number of centers updated.
         """
         _check_tensors(self.centers, embeddings, labels, sample_weight)
-        rows = _detached(embeddings, labels, _as_numpy_has(sample_weight))
-        if self.process_group is not None:
-            rows = self._gather(*rows, self.process_group)
-        return int(self._move(*rows))
+        sample_weight = _numpy_compatible(sample_weight)
+        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
+        return int(self._update(rows))
 
     @torch.no_grad()
     def init_centers(
@@ -327,7 +341,8 @@ class CenterLoss(nn.Module):
         counts = sums.new_zeros(self.num_classes)
         for embeddings, classes in batches:
             _check_tensors(self.centers, embeddings, classes)
-            _plain.check(embeddings, classes, self.centers, None, self.ignore_index)
+            batch = self._batch(embeddings, classes, None)
+            _plain.check_batch(batch, self.ignore_index)
             _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
         present = counts > 0
         means = sums[present] / counts[present, None]
@@ -341,75 +356,46 @@ class CenterLoss(nn.Module):
         named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         return f"{self.num_classes}, {self.feat_dim}, {named}"
 
-    @torch.compiler.disable  # PyTorch's compiler cannot look into C
-    def _check_settings(self) -> None:
-        settings = {name: getattr(self, name) for name in _settings.SETTINGS}
-        _settings.check_settings(settings)
+    def _settings(self) -> Settings:
+        """Return the settings as they are, checked or not."""
+        return Settings(
+            self.reduction,
+            self.loss_weight,
+            self.ignore_index,
+            self.alpha,
+            self.normalize,
+        )
 
-    def _gather(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        sample_weight: Tensor | None,
-        group: dist.ProcessGroup,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the rows of all ranks, if they are right on each."""
+    def _batch(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+    ) -> Batch:
+        return Batch(embeddings, labels, self.centers, sample_weight)
+
+    def _rows_of_all_ranks(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+    ) -> Batch:
+        """Return the rows of the process group, without their graph.
+
+        An error in the rows of any rank is raised on all ranks.
+        """
+        embeddings = embeddings.detach()
+        weights = sample_weight if sample_weight is None else sample_weight.detach()
+        batch = self._batch(embeddings, labels, weights)
+        if self.process_group is None:
+            return batch
         error = None
         try:
-            self._check_settings()
-            _plain.check(
-                embeddings, labels, self.centers, sample_weight, self.ignore_index
-            )
+            _plain.check_settings(self._settings())
+            _plain.check_batch(batch, self.ignore_index)
         except (TypeError, ValueError, IndexError) as found:
             error = found
-        return gather_rows(embeddings, labels, sample_weight, error, group)
+        rows = gather_rows(embeddings, labels, weights, error, self.process_group)
+        return self._batch(*rows)
 
-    # Those below take checked tensors: to C where that can be, else to plain PyTorch.
-
-    def _loss(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-    ) -> Tensor:
-        objective = (self.reduction, self.loss_weight, self.ignore_index)
-        if not _in_c(embeddings, sample_weight):
-            self._check_settings()
-            rest = (labels, self.centers, sample_weight)
-            _plain.check(embeddings, *rest, self.ignore_index)
-            return _plain.loss(embeddings, *rest, *objective)
-        cpu = _ops if _looked_at(embeddings) else _cpu
-        embeddings, labels = _kept(embeddings), _kept(labels)
-        sample_weight = sample_weight if sample_weight is None else _kept(sample_weight)
-        batch = (_rows(embeddings), labels, self.centers, sample_weight)
-        if not (torch.is_grad_enabled() and embeddings.requires_grad):
-            return cpu.loss(*batch, *objective)
-        loss, gradient = cpu.value_and_grad(*batch, *objective)
-        return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
-
-    def _step(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-    ) -> Tensor:
-        objective = (self.reduction, self.loss_weight, self.ignore_index)
-        cpu = _ops if _looked_at(embeddings) else _cpu
-        embeddings, labels = _kept(embeddings), _kept(labels)
-        sample_weight = sample_weight if sample_weight is None else _kept(sample_weight)
-        batch = (_rows(embeddings), labels, self.centers, sample_weight)
-        loss, gradient = cpu.step(*batch, *objective, self.alpha, self.normalize)
-        # Past the attribute machinery of modules, which takes longer than the copy.
-        self.__dict__["_last_move"] = (labels.clone(), self.ignore_index)
-        return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
-
-    def _move(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-    ) -> Tensor:
-        batch = (embeddings, labels, self.centers, sample_weight)
-        rate = (self.alpha, self.normalize, self.ignore_index)
-        if _in_c(embeddings, None):
-            cpu = _ops if _looked_at(embeddings) else _cpu
-            updated = cpu.update_centers(*batch, *rate)
-        else:
-            self._check_settings()
-            _plain.check(*batch, self.ignore_index)
-            updated = _plain.update_centers(*batch, *rate)
-        self._last_move = (labels.clone(), self.ignore_index)
+    def _update(self, rows: Batch) -> Tensor:
+        """Update the centers; return the number of classes."""
+        updated = _dispatch.update_centers(rows, self._settings())
+        self._last_update.set(rows.labels, self.ignore_index)
         return updated
 
 
@@ -432,55 +418,8 @@ def _check_tensors(
             )
 
 
-def _detached(
-    embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    weights = None if sample_weight is None else sample_weight.detach()
-    return embeddings.detach(), labels, weights
-
-
-def _as_numpy_has(sample_weight: Tensor | None) -> Tensor | None:
-    """Return the weights in a dtype that NumPy has by itself."""
+def _numpy_compatible(sample_weight: Tensor | None) -> Tensor | None:
+    """Return the weights in a dtype that NumPy has without ml_dtypes."""
     if sample_weight is not None and sample_weight.dtype is torch.bfloat16:
         return sample_weight.float()
     return sample_weight
-
-
-def _kept(tensor: Tensor) -> Tensor:
-    """Return what can be kept for the backward pass.
-
-    What was made under `torch.inference_mode` cannot, and PyTorch would say so when
-    the centers have moved already.
-    """
-    compiling = torch.compiler.is_compiling()  # and cannot ask
-    return tensor.clone() if not compiling and tensor.is_inference() else tensor
-
-
-def _rows(embeddings: Tensor) -> Tensor:
-    """Return the embeddings as numbers for C.
-
-    A gradient divided by the number of rows may be too small for float16, until a
-    scaled loss multiplies it: it is kept in float32, and for that so are these.
-    """
-    rows = embeddings.detach()
-    return rows.float() if rows.dtype is torch.float16 else rows
-
-
-def _looked_at(embeddings: Tensor) -> bool:
-    """Whether PyTorch follows what is computed, and so has to find operators."""
-    return torch.compiler.is_compiling() or type(embeddings) is not Tensor
-
-
-def _in_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
-    """Whether C can take these, and PyTorch needs no other derivative from it."""
-    if embeddings.device.type != "cpu":
-        return False
-    weights_matter = sample_weight is not None and sample_weight.requires_grad
-    if weights_matter and torch.is_grad_enabled():
-        return False
-    if torch.compiler.is_compiling():
-        return True  # pragma: no cover: PyTorch reads it, and runs what it made of it
-    if transforming():
-        return False
-    given = (embeddings,) if sample_weight is None else (embeddings, sample_weight)
-    return all(forward_ad.unpack_dual(x).tangent is None for x in given)

@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from centerloss.torch import CenterLoss, _module  # noqa: E402
+from centerloss.torch import CenterLoss  # noqa: E402
+from centerloss.torch import _dispatch as _module  # noqa: E402
 from tests.helpers.error_cases import FAULTS, good_call  # noqa: E402
 from tests.torch.batches import batch, module, same_bits  # noqa: E402
 
@@ -21,7 +22,7 @@ SETTINGS = ("alpha", "normalize", "reduction", "loss_weight", "ignore_index")
 def path(request, monkeypatch):
     """What runs: C, or the operations that other devices have."""
     if request.param == "plain":
-        monkeypatch.setattr(_module, "_in_c", lambda *_: False)
+        monkeypatch.setattr(_module, "can_use_c", lambda *_: False)
     return request.param
 
 

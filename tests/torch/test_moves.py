@@ -8,7 +8,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from centerloss.torch import CenterLoss, _module, convert_state_dict  # noqa: E402
+from centerloss.torch import CenterLoss, convert_state_dict  # noqa: E402
+from centerloss.torch import _dispatch as _module  # noqa: E402
 from tests.torch.batches import batch, module, reductions, same_bits  # noqa: E402
 
 
@@ -162,7 +163,7 @@ def test_num_updated_does_not_follow_labels_that_are_used_again():
 @pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
 def test_a_class_without_weight_counts_as_one_in_the_batch(in_c, monkeypatch):
     if not in_c:
-        monkeypatch.setattr(_module, "_in_c", lambda *_: False)
+        monkeypatch.setattr(_module, "can_use_c", lambda *_: False)
     loss_fn, weights = module(), torch.tensor([1.0, 0.0, 0.0])
     assert loss_fn.update(torch.ones(3, 6), torch.tensor([0, 1, 1]), weights) == 2
     assert loss_fn.num_updated == 2
