@@ -142,9 +142,7 @@ def _fake_update_centers(embeddings: Tensor, *_: Any) -> Tensor:
     return embeddings.new_empty((), dtype=torch.int64)
 
 
-def _fake_attach(
-    _embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any
-) -> Tensor:
+def _fake_attach(_embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(loss)
 
 
