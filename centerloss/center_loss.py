@@ -417,16 +417,19 @@ class CenterLoss:
         return super().__getstate__()
 
     def __repr__(self) -> str:
-        settings = {**self._settings(), "dtype": repr(self.centers.dtype.name)}
-        if isinstance(self.reduction, str):  # an enum has another repr
-            settings["reduction"] = repr("".join(self.reduction))
-        named = ", ".join(f"{name}={value}" for name, value in settings.items())
+        settings = {**self._settings(), "dtype": self.centers.dtype.name}
+        named = ", ".join(f"{name}={_repr(value)}" for name, value in settings.items())
         kind = type(self).__name__
         return f"{kind}({self.num_classes}, {self.feat_dim}, {named})"
 
     def _settings(self) -> dict[str, Any]:
         """Return the current settings, unchecked."""
         return {name: getattr(self, name) for name in SETTINGS}
+
+
+def _repr(value: object) -> str:
+    """Return the repr of a setting: of an enum its text, of NumPy's 0.25 plain 0.25."""
+    return repr("".join(value)) if isinstance(value, str) else str(value)
 
 
 def _initial_centers(

@@ -29,7 +29,7 @@ def shape_only_array(tensor: Tensor) -> NDArray[Any]:
 
 
 def values_or_zeros(tensor: Tensor) -> NDArray[Any]:
-    """Return a tensor's values if they are in the memory of this process, else zeros."""
+    """Return a tensor's values if this process can read them, else zeros."""
     if tensor.device.type != "cpu":
         return shape_only_array(tensor)
     try:

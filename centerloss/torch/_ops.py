@@ -150,7 +150,7 @@ def _fake_attach(_embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any) ->
 
 
 def _register() -> None:
-    implementations = {
+    implementations: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
         "loss": (_with_batch(_cpu.loss), _fake_loss),
         "value_and_grad": (_with_batch(_cpu.value_and_grad), _fake_loss_and_gradient),
         "step": (_with_batch(_cpu.step), _fake_loss_and_gradient),

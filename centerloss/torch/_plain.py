@@ -22,7 +22,7 @@ def check_settings(settings: Settings) -> None:
 
 @torch.compiler.disable
 def check_batch(batch: Batch, ignore_index: int | None = None) -> None:
-    """Raise what the NumPy functions would raise, except for values on other devices."""
+    """Raise what the NumPy functions would raise; values elsewhere are not checked."""
     weights = batch.sample_weight
     arguments = {
         "features": shape_only_array(batch.embeddings),
@@ -55,7 +55,7 @@ def row_weights(
 
 
 def row_factors(weights: Tensor, settings: Settings) -> Tensor:
-    """Return the factor of 1/2 ||d_i||^2 in the loss and of d_i in the gradient, (B,)."""
+    """Return the factors of 1/2 ||d_i||^2 in the loss and of d_i in the gradient."""
     if settings.reduction == "mean":
         total = weights.sum()
         weights = weights / total.masked_fill(total == 0, 1.0)

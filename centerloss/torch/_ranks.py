@@ -57,7 +57,7 @@ def _where(values: tuple[int, ...], wanted: int) -> list[int]:
 def _gather_uneven(
     rows: Tensor, counts: tuple[int, ...], group: dist.ProcessGroup
 ) -> Tensor:
-    """Gather tensors with `counts` rows; all_gather needs one shape, so they are padded."""
+    """Gather tensors of different lengths, padded: all_gather needs one shape."""
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
     padded[: len(rows)] = rows
     gathered = _gather(padded, group)
