@@ -1,12 +1,12 @@
 """Center loss for NumPy: loss, gradient and center update in C.
 
-The functions take a batch and the centers; `CenterLoss` keeps the centers and the
-settings between calls. `centerloss.reference` is the same in plain NumPy.
+The functions take a batch and the centers. `CenterLoss` keeps the centers and the
+settings between calls. `centerloss.reference` has the same functions in plain NumPy.
 """
 
 __version__ = "0.1.0.dev0"
 
-import logging
+import logging as _logging
 
 from ._core import (
     center_delta,
@@ -20,8 +20,9 @@ from ._core import (
     value_and_grad,
 )
 from ._include import get_include
-from ._threads import default_num_threads
-from ._versions import log_build, show_versions
+from ._threads import default_num_threads as _default_num_threads
+from ._versions import log_build as _log_build
+from ._versions import show_versions
 from .center_loss import CenterLoss
 
 __all__ = [
@@ -39,7 +40,6 @@ __all__ = [
     "value_and_grad",
 ]
 
-set_num_threads(default_num_threads())
-logging.getLogger(__name__).addHandler(logging.NullHandler())
-log_build()
-del default_num_threads, log_build, logging
+set_num_threads(_default_num_threads())
+_logging.getLogger(__name__).addHandler(_logging.NullHandler())
+_log_build()

@@ -1,4 +1,4 @@
-"""``python -m centerloss``: what is installed, and what to try."""
+"""``python -m centerloss``: print the versions and name the demo."""
 
 from . import show_versions
 

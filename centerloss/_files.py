@@ -1,29 +1,28 @@
-"""Arrays in one .npz file: read with distrust, written whole or not at all."""
+"""Arrays in one .npz file: every entry is checked on reading, and writing is atomic."""
 
 import contextlib
 import errno
 import math
 import os
 import shutil
+import zipfile
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ._settings import check_keys
 
-if TYPE_CHECKING:
-    import zipfile
-
-_MOST_COMPRESSED = 1032  # bytes into one, by zip's usual method
-_LONGEST_HEADER = 1000  # several times what is written; a longer one may be a trap
+_MAX_COMPRESSION = 1032  # of deflate, the usual method of zip files
+_MAX_HEADER = 1000  # characters; several times the length of those that are written
 
 
 def write_npz(file: BinaryIO, **arrays: Any) -> None:
-    """Do as np.savez, which before NumPy 2.4 leaves the archive open when it fails."""
-    import zipfile  # here, as few processes need it and its import takes 3 ms
+    """Write arrays as np.savez does, but close the archive also on an error.
 
+    np.savez leaves it open before NumPy 2.4.
+    """
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
@@ -32,45 +31,47 @@ def write_npz(file: BinaryIO, **arrays: Any) -> None:
 
 
 def read_npz(file: BinaryIO, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Read the arrays of these names; nothing is unpickled.
+    """Read the arrays with these names; nothing is unpickled.
 
-    Damage and whatever else is no such file raises, mostly a ValueError.
+    A file that is damaged or is not such a file raises an error, usually ValueError.
     """
-    import zipfile
-
     if file.read(4) != b"PK\x03\x04":
         raise ValueError("it is no .npz file")
-    most = _MOST_COMPRESSED * os.fstat(file.fileno()).st_size
+    max_bytes = _MAX_COMPRESSION * os.fstat(file.fileno()).st_size
     with zipfile.ZipFile(file) as archive:
         found = [name.removesuffix(".npy") for name in archive.namelist()]
         check_keys("it", found, names)
         if len(set(found)) < len(found):
             raise ValueError("it has an entry twice")
-        return {name: _read_npy(archive, name, most) for name in found}
+        return {name: _read_npy(archive, name, max_bytes) for name in found}
 
 
-def _read_npy(archive: "zipfile.ZipFile", name: str, most: int) -> NDArray[Any]:
-    """Read an array of at most so many bytes: NumPy makes room before it reads."""
+def _read_npy(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:
+    """Read an array of at most `max_bytes`.
+
+    NumPy allocates the array before it reads, so the size in the header is checked
+    first.
+    """
     with archive.open(f"{name}.npy") as entry:
         np.lib.format.read_magic(entry)
         shape, _, dtype = np.lib.format.read_array_header_1_0(
-            entry, max_header_size=_LONGEST_HEADER
+            entry, max_header_size=_MAX_HEADER
         )
-    if math.prod(shape) * dtype.itemsize > most:
+    if math.prod(shape) * dtype.itemsize > max_bytes:
         raise ValueError(f"{name} has shape {shape}, more than the file holds")
     with archive.open(f"{name}.npy") as entry:
         array: NDArray[Any] = np.lib.format.read_array(
-            entry, allow_pickle=False, max_header_size=_LONGEST_HEADER
+            entry, allow_pickle=False, max_header_size=_MAX_HEADER
         )
-        if entry.read(1):  # the sum that finds damage is compared at the end
+        if entry.read(1):  # reading to the end also verifies the checksum
             raise ValueError(f"{name} has shape {shape}, less than the file holds")
     return array
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """Open a new file that takes the place of ``path`` once it is on the disk."""
-    # As in plain writing, a symbolic link stays and its target is written.
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """Open a temporary file that replaces ``path`` once it is on the disk."""
+    # A symbolic link stays and its target is replaced, as with open(path, "w").
     target = os.path.realpath(os.fsdecode(path))
     if os.path.exists(target) and not os.path.isfile(target):
         raise ValueError(f"{target} is not a regular file")
@@ -85,16 +86,16 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, target)  # closed by now: Windows renames no open file
+        os.replace(temporary, target)  # after closing: Windows renames no open file
     except BaseException:
-        with contextlib.suppress(OSError):  # it may not be there yet, or no longer
+        with contextlib.suppress(OSError):  # not created yet, or renamed already
             os.unlink(temporary)
         raise
     _sync_folder(folder)
 
 
 def _sync_folder(folder: str) -> None:
-    """Make the names in a folder last, where the system knows how."""
+    """Write a folder's entries to the disk, on systems that support it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -6,9 +6,8 @@ import os.path
 def get_include() -> str:
     """Return the folder of the C library: ``centerloss.h`` and its sources.
 
-    Compile every ``.c`` file in it with your program: as C11, with
-    ``-ffp-contract=off`` and threads; nothing else is needed. ``centerloss.h`` says how
-    to use the library.
+    Compile every ``.c`` file in it with your program, as C11, with
+    ``-ffp-contract=off`` and threads. ``centerloss.h`` describes the functions.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The settings that both classes named CenterLoss keep, and what they may be."""
+"""The settings of the classes named CenterLoss, and checks of them."""
 
 import operator
 from collections.abc import Collection
@@ -7,22 +7,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ._core import loss, step
+from ._core import check
 
 SETTINGS = ("alpha", "loss_weight", "reduction", "normalize", "ignore_index")
 
 
-def check_settings(settings: dict[str, Any]) -> None:
-    """Raise what a step with them would raise."""
-    # The dtypes are said: NumPy counts the default one once too often in every call.
-    step([], np.empty(0, np.intp), np.empty((0, 1), np.float64), **settings)
+def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Raise what `step` would raise; return the settings as plain Python values."""
+    # Explicit dtypes: with the default, np.empty leaks a reference to the dtype.
+    no_rows = {
+        "features": np.empty((0, 1), np.float64),
+        "labels": np.empty(0, np.intp),
+        "centers": np.empty((0, 1), np.float64),
+    }
+    checked = check("step", no_rows | settings)
+    return {name: checked[name] for name in SETTINGS}
 
 
-def check_centers(centers: NDArray[Any], *, written: bool) -> None:
-    """Raise what a loss with them would or, if they are to be written, a step."""
-    no_rows = np.empty_like(centers, shape=(0, *np.shape(centers)[1:]), subok=False)
-    use = step if written else loss
-    use(no_rows, np.empty(0, np.intp), centers)
+def check_centers(
+    centers: NDArray[Any], *, written: bool, name: str = "centers"
+) -> None:
+    """Raise what `loss` would raise or, if the centers are to be written, `step`.
+
+    `name` is what messages call the centers.
+    """
+    no_rows = {
+        "features": np.empty_like(
+            centers, shape=(0, *np.shape(centers)[1:]), subok=False
+        ),
+        "labels": np.empty(0, np.intp),
+    }
+    function = "step" if written else "loss"
+    check(function, no_rows | {"centers": centers}, names={"centers": name})
 
 
 def check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> None:
@@ -34,21 +50,8 @@ def check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> N
             raise ValueError(f"{what} has a {key!r}, expected {', '.join(expected)}")
 
 
-def plain_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return them as plain Python values; raise what a step with them would raise."""
-    check_settings(settings)
-    ignore_index = settings["ignore_index"]
-    return {
-        "alpha": float(settings["alpha"]),
-        "loss_weight": float(settings["loss_weight"]),
-        "reduction": str.__str__(settings["reduction"]),  # that of an enum is another
-        "normalize": bool(settings["normalize"]),
-        "ignore_index": None if ignore_index is None else int(ignore_index),
-    }
-
-
 def size(name: str, value: Any) -> int:
-    """Return a size as an int; raise if it is none."""
+    """Return a size as an int; raise unless it is an integer >= 0."""
     try:
         number = operator.index(value)
     except TypeError:

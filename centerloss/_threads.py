@@ -1,13 +1,13 @@
-"""How many threads a call may use until `set_num_threads` says otherwise."""
+"""The default number of threads that a call may use."""
 
 import math
 import os
 
-MOST = 256  # what `set_num_threads` takes
+MAX_THREADS = 256  # the limit of `set_num_threads`
 
 
 def default_num_threads() -> int:
-    """Return CENTERLOSS_NUM_THREADS, OMP_NUM_THREADS, or the processors to be had.
+    """Return CENTERLOSS_NUM_THREADS, OMP_NUM_THREADS, or the number of processors.
 
     Raises
     ------
@@ -17,22 +17,23 @@ def default_num_threads() -> int:
     own = os.environ.get("CENTERLOSS_NUM_THREADS", "")
     if own:
         number = _number(own)
-        if not 1 <= number <= MOST:
-            msg = f"CENTERLOSS_NUM_THREADS is {own!r}, expected 1 to {MOST}"
+        if not 1 <= number <= MAX_THREADS:
+            msg = f"CENTERLOSS_NUM_THREADS is {own!r}, expected 1 to {MAX_THREADS}"
             raise ImportError(msg)
         return number
-    # OpenMP takes a list, one number per nesting level; its errors are not ours.
+    # OpenMP accepts a list, one number per nesting level. Invalid values are ignored:
+    # the variable belongs to other libraries.
     shared = _number(os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip())
-    return min(shared or _processors(), MOST)
+    return min(shared or _processors(), MAX_THREADS)
 
 
 def _number(text: str) -> int:
-    """Return a decimal number; 0 if it is none, or longer than any of threads."""
+    """Return a decimal number of at most 9 digits; 0 for any other text."""
     return int(text) if text.isdecimal() and len(text) <= 9 else 0
 
 
 def _processors() -> int:
-    """Count the processors this process may use, of which a quota may take some."""
+    """Return the number of processors that this process may use, quotas included."""
     if hasattr(os, "sched_getaffinity"):
         processors = len(os.sched_getaffinity(0))
     else:
@@ -41,7 +42,7 @@ def _processors() -> int:
 
 
 def _cgroup_quota(root: str = "/sys/fs/cgroup") -> float:
-    """Return how many processors' time a container may use, infinity if any."""
+    """Return the processor quota of a container; infinity if there is none."""
     for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
         try:
             quota, period = " ".join(_read(f"{root}/{name}") for name in names).split()

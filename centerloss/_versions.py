@@ -1,4 +1,4 @@
-"""What a bug report or a log should say of the build."""
+"""Versions and build, for bug reports and logs."""
 
 import logging
 import platform
@@ -6,7 +6,8 @@ import sys
 
 import numpy as np
 
-from . import __version__
+import centerloss
+
 from ._core import _build_info, get_num_threads
 
 
@@ -26,7 +27,7 @@ def show_versions() -> None:
     platform: ...
     """
     rows = {
-        "centerloss": __version__,
+        "centerloss": centerloss.__version__,
         **_build_info(),
         "threads": get_num_threads(),
         "numpy": np.__version__,
@@ -38,10 +39,10 @@ def show_versions() -> None:
 
 
 def log_build() -> None:
-    """Log, for debugging, what the calls of this process are worked on with."""
+    """Log version, instruction set and number of threads at level DEBUG."""
     logging.getLogger("centerloss").debug(
         "centerloss %s: %s, %d threads",
-        __version__,
+        centerloss.__version__,
         _build_info()["isa"],
         get_num_threads(),
     )

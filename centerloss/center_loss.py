@@ -1,4 +1,4 @@
-"""The class that keeps the centers and the settings between calls."""
+"""CenterLoss for NumPy: keeps the centers and the settings between calls."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._core import class_sums, loss, step, update_centers, value_and_grad
-from ._files import read_npz, replacing, write_npz
+from ._files import atomic_write, read_npz, write_npz
 from ._settings import (
     SETTINGS,
     check_centers,
     check_keys,
     check_settings,
-    plain_settings,
     size,
 )
 
@@ -22,11 +21,11 @@ _FILE_FORMAT = 1
 
 
 class CenterLoss:
-    """Center loss together with the centers that it pulls features to.
+    """Center loss together with its centers and settings.
 
-    The object holds one array, ``centers``, and the settings below. Calling it,
-    `value_and_grad`, `update` and `step` are each one call of the function of the same
-    purpose, with both filled in, and raise what that raises.
+    Calling the object, `value_and_grad`, `update` and `step` each call the function of
+    the same purpose, `loss`, `value_and_grad`, `update_centers` or `step`, with the
+    centers and the settings filled in. They raise what that function raises.
 
     Parameters
     ----------
@@ -35,32 +34,33 @@ class CenterLoss:
     feat_dim : int
         Number of values D of a feature row.
     alpha : float, default 0.5
-        Rate of the centers: finite and >= 0. It may be set anew between calls.
+        Rate of the centers: finite and >= 0. It may be changed between calls.
     loss_weight : float, default 1.0
-        Factor of loss and gradient, the paper's lambda: finite and >= 0. It never
-        reaches the centers. It may be set anew between calls.
+        Factor of loss and gradient, the paper's lambda: finite and >= 0. It does not
+        affect the centers. It may be changed between calls.
     reduction : {"mean", "sum", "none"}, default "mean"
-        Mean or sum over the rows of a batch, or one loss a row.
+        Mean or sum over the rows of a batch, or one loss per row.
     normalize : bool, default True
-        Divide the pull on a center by one plus the number of its rows (Eq. 4 of [1]_).
+        Divide the sum of differences of a class by one plus the number of its rows
+        (Eq. 4 of [1]_).
     ignore_index : int, optional
-        Rows with this label do not count.
+        Rows with this label are ignored.
     init : {"normal", "zeros"} or ndarray, default "normal"
-        Draw the centers from the standard normal distribution, start at zero, or keep
-        this (K, D) array as the centers. It is not copied, so a `numpy.memmap` serves.
+        Draw the centers from the standard normal distribution, start at zero, or use
+        this (K, D) array. The array is not copied, so it may be a `numpy.memmap`.
     dtype : {"float32", "float64"}, default "float32"
-        Type of centers that are drawn or zero; an array keeps its own.
+        Dtype of centers that are drawn or zero; an array keeps its own.
     rng : int, sequence of int or numpy.random.Generator, optional
-        Where ``init="normal"`` draws from, as taken by `numpy.random.default_rng`.
+        Random numbers of ``init="normal"``, as for `numpy.random.default_rng`.
 
     Attributes
     ----------
     centers : ndarray of shape (K, D), float32 or float64
-        The array itself: what is written to it counts from the next call on.
+        The array itself. The next call uses what is written to it.
     num_classes, feat_dim : int
         The shape of ``centers``.
     alpha, loss_weight, reduction, normalize, ignore_index
-        The settings. What is assigned to them is checked by the next call that uses it.
+        The settings. The next call that uses a setting checks its value.
 
     Raises
     ------
@@ -111,7 +111,8 @@ class CenterLoss:
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | NDArray[Any] = "normal",
         dtype: DTypeLike = "float32",
-        # Quoted, for to look at numpy.random is to import it.
+        # A string: evaluating it would import numpy.random, which takes a sixth of the
+        # time that importing NumPy does.
         rng: "int | Sequence[int] | np.random.Generator | None" = None,
     ) -> None:
         shape = (size("num_classes", num_classes), size("feat_dim", feat_dim))
@@ -139,12 +140,12 @@ class CenterLoss:
         labels: ArrayLike,
         sample_weight: ArrayLike | None = None,
     ) -> float | Any:
-        """Return the loss and change nothing; see `centerloss.loss`.
+        """Return the loss; see `centerloss.loss`.
 
         Parameters
         ----------
         features : array_like of shape (B, ...)
-            The batch, a row a sample; a row has D values.
+            The batch, one row of D values per sample.
         labels : array_like of shape (B,), any integer dtype
             The class of each row.
         sample_weight : array_like of shape (B,), optional
@@ -153,7 +154,7 @@ class CenterLoss:
         Returns
         -------
         float or ndarray of shape (B,)
-            The loss; one a row, of the centers' dtype, if ``reduction`` is "none".
+            The loss; one per row, in the centers' dtype, if ``reduction`` is "none".
         """
         return loss(
             features,
@@ -179,7 +180,7 @@ class CenterLoss:
         features, labels, sample_weight
             As in a call of the object.
         out : ndarray, optional
-            Where to write the gradient: of the features' shape and dtype.
+            Array for the gradient, with the features' shape and dtype.
 
         Returns
         -------
@@ -205,7 +206,7 @@ class CenterLoss:
         labels: ArrayLike,
         sample_weight: ArrayLike | None = None,
     ) -> int:
-        """Move the centers of the classes present; see `centerloss.update_centers`.
+        """Update the centers of the classes present; see `centerloss.update_centers`.
 
         Parameters
         ----------
@@ -234,7 +235,7 @@ class CenterLoss:
         sample_weight: ArrayLike | None = None,
         out: NDArray[Any] | None = None,
     ) -> tuple[float | Any, NDArray[Any]]:
-        """Return loss and gradient, then move the centers; see `centerloss.step`.
+        """Return loss and gradient, and update the centers; see `centerloss.step`.
 
         Parameters
         ----------
@@ -244,7 +245,7 @@ class CenterLoss:
         Returns
         -------
         loss, gradient
-            As from `value_and_grad`, both at the centers as they were before.
+            As from `value_and_grad`, both at the centers before the update.
         """
         return step(
             features,
@@ -260,11 +261,10 @@ class CenterLoss:
         )
 
     def init_centers(self, features: ArrayLike, labels: ArrayLike) -> int:
-        """Make the class means of these features the centers of the classes present.
+        """Set the centers of the classes present to the class means of the features.
 
-        Where the centers were does not matter; those of absent classes stay. A class
-        whose features add up to more than the centers' dtype holds gets infinity, as
-        from `numpy.mean`.
+        The centers of absent classes stay as they are. If the sum of a class exceeds
+        the range of the centers' dtype, its center is infinity, as from `numpy.mean`.
 
         Parameters
         ----------
@@ -285,7 +285,7 @@ class CenterLoss:
         array([7. , 0. , 1.5], dtype=float32)
         """
         centers = self.centers
-        # Differences from zero are the features; one row of zeros stands for all K.
+        # Differences from centers at zero are the features; all K share one row.
         zero = np.zeros(centers.shape[1:], centers.dtype)
         origin = np.broadcast_to(zero, centers.shape)
         classes, sums, counts = class_sums(
@@ -307,16 +307,15 @@ class CenterLoss:
         Raises
         ------
         TypeError, ValueError
-            If the centers or a setting are none that a call takes.
+            If the centers or a setting are invalid.
         """
         check_centers(self.centers, written=False)
-        return {"centers": self.centers.copy(), **plain_settings(self._settings())}
+        return {"centers": self.centers.copy(), **check_settings(self._settings())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over centers and settings, all of them or, on an error, none.
+        """Set centers and settings: all of them or, on an error, none.
 
-        The centers are copied into the array that is there, which other names and a
-        file may share.
+        The values are copied into the existing array of centers.
 
         Parameters
         ----------
@@ -326,7 +325,7 @@ class CenterLoss:
         Raises
         ------
         TypeError
-            If ``state`` is no mapping, or a setting is of the wrong type.
+            If ``state`` is not a mapping, or a setting is of the wrong type.
         ValueError
             If a key is missing or unknown, the centers have another shape or dtype
             than those here, or a setting has a wrong value.
@@ -340,49 +339,45 @@ class CenterLoss:
             raise ValueError(f"centers has shape {centers.shape}, expected {own.shape}")
         if centers.dtype.newbyteorder("=") != own.dtype:
             raise ValueError(f"centers has dtype {centers.dtype}, expected {own.dtype}")
-        settings = {name: state[name] for name in SETTINGS}
-        values = tuple(plain_settings(settings).values())
+        settings = check_settings({name: state[name] for name in SETTINGS})
         check_centers(own, written=True)
+        # Everything is checked: from here on nothing raises, so all values are set.
         own[...] = centers
-        # Nothing here can fail or be interrupted: no call, no loop, no new object.
-        (
-            self.alpha,
-            self.loss_weight,
-            self.reduction,
-            self.normalize,
-            self.ignore_index,
-        ) = values
+        self.alpha = settings["alpha"]
+        self.loss_weight = settings["loss_weight"]
+        self.reduction = settings["reduction"]
+        self.normalize = settings["normalize"]
+        self.ignore_index = settings["ignore_index"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save centers and settings to a file in NumPy's .npz format.
 
-        The file appears complete or not at all: it is written beside its place and
-        then renamed, so that a crash leaves the older file as it was. It takes over the
-        older file's permissions. A process that is killed meanwhile may leave
-        ``.centerloss-*.tmp`` behind, which nobody reads.
+        The file is written under a temporary name in the same folder and then renamed,
+        so a crash leaves an existing file as it was. The new file keeps the permissions
+        of the existing one. A process that is killed may leave a file
+        ``.centerloss-*.tmp`` behind, which can be deleted.
 
         Parameters
         ----------
         path : str or path-like
-            The file to write, taken as it is: no suffix is added.
+            The file to write; no suffix is added.
 
         Raises
         ------
         TypeError, ValueError
-            If the centers or a setting are none that a call takes; the older file
-            stays.
+            If the centers or a setting are invalid; an existing file stays.
         ValueError
-            If there is something at ``path`` that is not a regular file.
+            If ``path`` exists and is not a regular file.
         OSError
-            If the file cannot be written; the older file stays.
+            If the file cannot be written; an existing file stays.
         """
         check_centers(self.centers, written=False)
-        # An array of None would be pickled; no value says the same.
+        # None as an empty array: an array with None in it would have to be pickled.
         settings: dict[str, Any] = {
             name: [] if value is None else value
-            for name, value in plain_settings(self._settings()).items()
+            for name, value in check_settings(self._settings()).items()
         }
-        with replacing(path) as file:
+        with atomic_write(path) as file:
             write_npz(file, format=_FILE_FORMAT, centers=self.centers, **settings)
 
     @classmethod
@@ -397,38 +392,44 @@ class CenterLoss:
         Returns
         -------
         CenterLoss
-            With centers of this machine's byte order, whatever that of the file.
+            Its centers have the byte order of this machine.
 
         Raises
         ------
         OSError
             If there is no such file, or it cannot be opened.
         ValueError
-            If the file is damaged, or not one that `save` writes.
+            If the file is damaged, or is not one that `save` writes.
         """
         name = os.fsdecode(path)
         with open(name, "rb") as file:
             try:
-                state = _read_state(file)
-                return cls(*state["centers"].shape, init=state.pop("centers"), **state)
+                centers, settings = _read_state(file)
             except MemoryError:
                 raise
-            except Exception as error:  # zipfile and NumPy raise many kinds for damage
+            except Exception as error:  # zipfile and NumPy raise many types for damage
                 reason = str(error) or repr(error)
                 raise ValueError(f"{name} is no saved CenterLoss: {reason}") from error
+        return cls(*centers.shape, init=centers, **settings)
+
+    def __getstate__(self) -> object:
+        # Pickle protocols 0 and 1 refuse a class with __slots__ that lacks this method.
+        return super().__getstate__()
 
     def __repr__(self) -> str:
         settings = {**self._settings(), "dtype": self.centers.dtype.name}
-        named = ", ".join(  # NumPy's numbers and an enum's texts as plain ones
-            f"{name}={repr(str.__str__(value)) if isinstance(value, str) else value}"
-            for name, value in settings.items()
-        )
+        named = ", ".join(f"{name}={_repr(value)}" for name, value in settings.items())
         kind = type(self).__name__
         return f"{kind}({self.num_classes}, {self.feat_dim}, {named})"
 
     def _settings(self) -> dict[str, Any]:
-        """Return the settings as they are, checked or not."""
+        """Return the current settings, unchecked."""
         return {name: getattr(self, name) for name in SETTINGS}
+
+
+def _repr(value: object) -> str:
+    """Return the repr of a setting: of an enum its text, of NumPy's 0.25 plain 0.25."""
+    return repr("".join(value)) if isinstance(value, str) else str(value)
 
 
 def _initial_centers(
@@ -437,10 +438,7 @@ def _initial_centers(
     if isinstance(init, np.ndarray):
         if init.shape != shape:
             raise ValueError(f"init has shape {init.shape}, expected {shape}")
-        try:
-            check_centers(init, written=True)
-        except (TypeError, ValueError) as error:  # the caller knows them as init
-            raise type(error)(str(error).replace("centers", "init")) from None
+        check_centers(init, written=True, name="init")
         return init
     choices = "'normal', 'zeros' or a NumPy array"
     if not isinstance(init, str):
@@ -456,15 +454,15 @@ def _initial_centers(
 
 
 def _is_float(dtype: DTypeLike) -> bool:
-    """Whether centers may have this dtype."""
+    """Whether the centers may have this dtype."""
     try:
         return dtype is not None and np.dtype(dtype) in (np.float32, np.float64)
     except TypeError:
         return False
 
 
-def _read_state(file: BinaryIO) -> dict[str, Any]:
-    """Read what `CenterLoss.save` wrote, with centers that are in order for writing."""
+def _read_state(file: BinaryIO) -> tuple[NDArray[Any], dict[str, Any]]:
+    """Read and check the centers and the settings that `CenterLoss.save` wrote."""
     state = read_npz(file, ("format", "centers", *SETTINGS))
     file_format = state.pop("format").item()
     if file_format != _FILE_FORMAT:
@@ -473,4 +471,4 @@ def _read_state(file: BinaryIO) -> dict[str, Any]:
     centers = np.asarray(centers, centers.dtype.newbyteorder("="), order="C")
     check_centers(centers, written=True)
     settings = {name: x.item() if x.size else None for name, x in state.items()}
-    return {"centers": centers, **settings}
+    return centers, check_settings(settings)

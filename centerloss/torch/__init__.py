@@ -1,7 +1,7 @@
-"""Center loss for PyTorch: a module whose centers move by themselves.
+"""Center loss for PyTorch: a module that updates its centers during training.
 
 On the CPU it runs the C kernels of `centerloss` on the tensors' own memory, elsewhere
-PyTorch's operations. ``pip install "centerloss[torch]"`` brings what it needs.
+PyTorch's operations. Install it with ``pip install "centerloss[torch]"``.
 `centerloss.torch.metric_learning` is the same loss for pytorch-metric-learning.
 """
 

@@ -1,55 +1,52 @@
-"""Tensors as NumPy arrays: the same memory, seen from the other side."""
+"""Tensors as NumPy arrays that share their memory, and error messages about tensors."""
 
-import functools
-import re
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def told_of_tensors(function: Callable[P, T]) -> Callable[P, T]:
-    """Put the errors of NumPy arrays in the words of those who gave tensors."""
-
-    @functools.wraps(function)
-    def wrapper(*args: P.args, **kwargs: P.kwargs) -> T:
-        try:
-            return function(*args, **kwargs)
-        except (TypeError, ValueError) as error:
-            message = str(error).replace("features", "embeddings")
-            message = re.sub(r"\.astype\(np\.(\w+)\)", r".to(torch.\1)", message)
-            raise type(error)(message.replace(".copy()", ".clone()")) from None
-
-    return wrapper
+from .. import _core
 
 
-def array(tensor: torch.Tensor) -> NDArray[Any]:
-    """Return a view of a tensor on the CPU; nothing is copied."""
-    if tensor.dtype is torch.bfloat16:  # which NumPy knows by another package
+def array(tensor: Tensor) -> NDArray[Any]:
+    """Return a view of a CPU tensor; nothing is copied."""
+    if tensor.dtype is torch.bfloat16:  # a dtype of ml_dtypes, which NumPy lacks
         view: NDArray[Any] = tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
         return view
     return tensor.numpy()
 
 
-def stand_in(tensor: torch.Tensor) -> NDArray[Any]:
-    """Return an array of a tensor's shape and dtype, wherever its values are."""
-    dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))  # ml_dtypes' names too
-    return np.broadcast_to(np.zeros((), dtype), tensor.shape)
+def shape_only_array(tensor: Tensor) -> NDArray[Any]:
+    """Return an array of a tensor's shape and dtype; all its rows are one row of zeros.
+
+    It stands for tensors whose values are on another device.
+    """
+    dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+    return np.broadcast_to(np.zeros(tensor.shape[1:], dtype), tensor.shape)
 
 
-def values(tensor: torch.Tensor) -> NDArray[Any]:
-    """Return a tensor's values if they are at hand, else zeros in their place."""
-    # Inside of torch.func's transforms a tensor stands for others, and has no memory.
-    at_hand = tensor.device.type == "cpu" and not transforming()
-    return array(tensor.detach()) if at_hand else stand_in(tensor)
+def values_or_zeros(tensor: Tensor) -> NDArray[Any]:
+    """Return a tensor's values if this process can read them, else zeros."""
+    if tensor.device.type != "cpu":
+        return shape_only_array(tensor)
+    try:
+        return array(tensor.detach())
+    except RuntimeError:  # a tensor inside a torch.func transform has no memory
+        return shape_only_array(tensor)
 
 
-def transforming() -> bool:
-    """Whether a transform of torch.func is running."""
-    return torch._C._are_functorch_transforms_active()
+def check(function: str, arguments: dict[str, Any]) -> None:
+    """Raise what a NumPy function would raise, in a message about tensors."""
+    _core.check(function, arguments, names={"features": "embeddings"}, tensors=True)
+
+
+def find_error(function: str, arguments: dict[str, Any]) -> Exception | None:
+    """Return the error that `check` raises, or None."""
+    try:
+        check(function, arguments)
+    except (TypeError, ValueError, IndexError) as error:
+        return error
+    return None

@@ -1,4 +1,4 @@
-"""Centers out of the checkpoints of other implementations."""
+"""Centers from the checkpoints of other implementations."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,25 +10,25 @@ from torch import Tensor
 def convert_state_dict(state: Mapping[str, Any]) -> dict[str, Tensor]:
     """Find the centers in another center loss's checkpoint, for `load_state_dict`.
 
-    The common copies keep them as a parameter named ``centers``, by itself or inside a
-    larger model. Rates and loss weights mean something else there; the page "Which
-    center loss?" of the documentation has the conversions.
+    Common implementations keep them as a parameter named ``centers``, by itself or
+    inside a larger model. Their rates and loss weights have other meanings; the page
+    "Which center loss?" of the documentation converts them.
 
     Parameters
     ----------
     state : mapping of str to Tensor
-        As from ``state_dict()`` or `torch.load`.
+        A checkpoint, as from ``state_dict()`` or `torch.load`.
 
     Returns
     -------
     dict
-        The key "centers" with a tensor of shape (K, D): float64 as it is, all else
-        as float32.
+        The key "centers" with a tensor of shape (K, D): in float64 if the checkpoint
+        has float64, else in float32.
 
     Raises
     ------
     TypeError
-        If ``state`` is no mapping.
+        If ``state`` is not a mapping.
     ValueError
         If there is not exactly one two-dimensional tensor whose name is ``centers``
         or ends in ``.centers``.

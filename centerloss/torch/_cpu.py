@@ -1,9 +1,11 @@
-"""The functions of `centerloss` on CPU tensors, and the loss's derivative.
+"""The NumPy functions on CPU tensors, and the derivative of the loss.
 
-The functions change what they change in the tensors' own memory, through views that
-PyTorch does not know of: the version of a tensor says it to those who saved it.
+The centers are modified through NumPy views, which autograd cannot see. The version
+counter of the tensor is therefore incremented by hand: a backward pass that needs the
+old centers then raises an error.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,8 +14,88 @@ from torch.autograd.graph import increment_version
 
 import centerloss
 
-from ._arrays import array, told_of_tensors
-from ._plain import rates
+from ._arrays import array, find_error
+from ._batch import Batch, Settings
+from ._plain import row_factors, row_weights
+
+# A private function of PyTorch. Without it, every graph is treated as one that is
+# kept, which costs one more pass over the gradient.
+_graph_is_kept: Callable[[], bool] = getattr(
+    getattr(torch._C, "_autograd", None),
+    "_get_current_graph_task_keep_graph",
+    lambda: True,
+)
+
+
+def loss(batch: Batch, settings: Settings) -> Tensor:
+    value = _call(
+        centerloss.loss,
+        batch,
+        reduction=settings.reduction,
+        loss_weight=settings.loss_weight,
+        ignore_index=settings.ignore_index,
+    )
+    return _loss_tensor(value, batch.centers)
+
+
+def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+    gradient = empty_gradient(batch.embeddings)
+    value, _ = _call(
+        centerloss.value_and_grad,
+        batch,
+        reduction=settings.reduction,
+        loss_weight=settings.loss_weight,
+        ignore_index=settings.ignore_index,
+        out=array(gradient),
+    )
+    return _loss_tensor(value, batch.centers), gradient
+
+
+def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+    gradient = empty_gradient(batch.embeddings)
+    value, _ = _call(
+        centerloss.step,
+        batch,
+        alpha=settings.alpha,
+        normalize=settings.normalize,
+        reduction=settings.reduction,
+        loss_weight=settings.loss_weight,
+        ignore_index=settings.ignore_index,
+        out=array(gradient),
+    )
+    increment_version(batch.centers)
+    return _loss_tensor(value, batch.centers), gradient
+
+
+def update_centers(batch: Batch, settings: Settings) -> Tensor:
+    updated = _call(
+        centerloss.update_centers,
+        batch,
+        alpha=settings.alpha,
+        normalize=settings.normalize,
+        ignore_index=settings.ignore_index,
+    )
+    increment_version(batch.centers)
+    return torch.tensor(updated)
+
+
+def _call(function: Callable[..., Any], batch: Batch, **options: Any) -> Any:
+    """Call a NumPy function on the tensors' memory; errors are about tensors."""
+    weights = batch.sample_weight
+    arguments = {
+        "features": array(batch.embeddings),
+        "labels": array(batch.labels),
+        "centers": array(batch.centers),
+        "sample_weight": None if weights is None else array(weights),
+        **options,
+    }
+    try:
+        return function(**arguments)
+    except (TypeError, ValueError, IndexError):
+        error = find_error(function.__name__, arguments)
+        if error is None:
+            raise
+        raise error from None
 
 
 def _loss_tensor(loss: Any, centers: Tensor) -> Tensor:
@@ -23,177 +105,94 @@ def _loss_tensor(loss: Any, centers: Tensor) -> Tensor:
     return torch.from_numpy(loss)
 
 
-def _weights(sample_weight: Tensor | None) -> Any:
-    return None if sample_weight is None else array(sample_weight)
-
-
-@told_of_tensors
-def loss(
-    embeddings: Tensor,
-    labels: Tensor,
-    centers: Tensor,
-    sample_weight: Tensor | None,
-    reduction: str,
-    loss_weight: float,
-    ignore_index: int | None,
-) -> Tensor:
-    value = centerloss.loss(
-        array(embeddings),
-        array(labels),
-        array(centers),
-        reduction=reduction,
-        loss_weight=loss_weight,
-        sample_weight=_weights(sample_weight),
-        ignore_index=ignore_index,
-    )
-    return _loss_tensor(value, centers)
-
-
-@told_of_tensors
-def value_and_grad(
-    embeddings: Tensor,
-    labels: Tensor,
-    centers: Tensor,
-    sample_weight: Tensor | None,
-    reduction: str,
-    loss_weight: float,
-    ignore_index: int | None,
-) -> tuple[Tensor, Tensor]:
-    gradient = empty_gradient(embeddings)
-    value, _ = centerloss.value_and_grad(
-        array(embeddings),
-        array(labels),
-        array(centers),
-        reduction=reduction,
-        loss_weight=loss_weight,
-        sample_weight=_weights(sample_weight),
-        ignore_index=ignore_index,
-        out=array(gradient),
-    )
-    return _loss_tensor(value, centers), gradient
-
-
-@told_of_tensors
-def step(
-    embeddings: Tensor,
-    labels: Tensor,
-    centers: Tensor,
-    sample_weight: Tensor | None,
-    reduction: str,
-    loss_weight: float,
-    ignore_index: int | None,
-    alpha: float,
-    normalize: bool,
-) -> tuple[Tensor, Tensor]:
-    gradient = empty_gradient(embeddings)
-    value, _ = centerloss.step(
-        array(embeddings),
-        array(labels),
-        array(centers),
-        alpha=alpha,
-        normalize=normalize,
-        reduction=reduction,
-        loss_weight=loss_weight,
-        sample_weight=_weights(sample_weight),
-        ignore_index=ignore_index,
-        out=array(gradient),
-    )
-    increment_version(centers)
-    return _loss_tensor(value, centers), gradient
-
-
-@told_of_tensors
-def update_centers(
-    embeddings: Tensor,
-    labels: Tensor,
-    centers: Tensor,
-    sample_weight: Tensor | None,
-    alpha: float,
-    normalize: bool,
-    ignore_index: int | None,
-) -> Tensor:
-    updated = centerloss.update_centers(
-        array(embeddings),
-        array(labels),
-        array(centers),
-        alpha=alpha,
-        normalize=normalize,
-        sample_weight=_weights(sample_weight),
-        ignore_index=ignore_index,
-    )
-    increment_version(centers)
-    return torch.tensor(updated)
-
-
 def empty_gradient(embeddings: Tensor) -> Tensor:
-    # PyTorch's own memory begins on a cache line, which NumPy's does not.
+    # PyTorch aligns its memory to cache lines; NumPy does not.
     return torch.empty_like(embeddings, memory_format=torch.contiguous_format)
 
 
+# --- the derivative ------------------------------------------------------------------
+
+
 class _Attach(torch.autograd.Function):
-    """Returns a loss that is known as a function of the embeddings."""
+    """Makes a loss a function of the embeddings, with a gradient that is known."""
 
     @staticmethod
-    def forward(ctx: Any, *inputs: Any) -> Tensor:
-        """Take what `keep` does; return the loss."""
-        keep(ctx, inputs)
-        loss: Tensor = inputs[2]
+    def forward(
+        ctx: Any,
+        embeddings: Tensor,
+        loss: Tensor,
+        gradient: Tensor,
+        batch: Batch,
+        settings: Settings,
+    ) -> Tensor:
+        """Return the loss; save what `attach_backward` needs."""
+        save_for_backward(
+            ctx, embeddings, batch.labels, gradient, batch.sample_weight, settings
+        )
         return loss.clone()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """Return the derivative by each input."""
+        """Return the derivative by the embeddings; the other inputs have none."""
         (grad,) = grads
-        # As from loss.backward(): no second pass over the batch. A graph that is kept
-        # hands out the gradient again, and needs it as it is.
-        if _is_one(grad) and not _keeps_graph():
+        # After loss.backward() the gradient is handed out as it is. A graph that is
+        # kept needs it again, so there it is copied, by `attach_backward`.
+        if _is_one(grad) and not _graph_is_kept():
             embeddings, _, gradient, _ = ctx.saved_tensors
-            return gradient.to(embeddings.dtype), *(None,) * 7
-        return attach_backward(ctx, grad)
+            by_embeddings = gradient.to(embeddings.dtype)
+        else:
+            by_embeddings = attach_backward(ctx, grad)
+        return by_embeddings, None, None, None, None
+
+
+def attach(
+    embeddings: Tensor, loss: Tensor, gradient: Tensor, batch: Batch, settings: Settings
+) -> Tensor:
+    """Return the loss as a function of the embeddings that has this gradient."""
+    attached: Tensor = _Attach.apply(embeddings, loss, gradient, batch, settings)
+    return attached
+
+
+def save_for_backward(
+    ctx: Any,
+    embeddings: Tensor,
+    labels: Tensor,
+    gradient: Tensor,
+    sample_weight: Tensor | None,
+    settings: Settings,
+) -> None:
+    ctx.save_for_backward(embeddings, labels, gradient, sample_weight)
+    ctx.settings = settings
+
+
+def attach_backward(ctx: Any, grad: Tensor) -> Tensor:
+    """Return the known gradient times the incoming one."""
+    embeddings, labels, gradient, sample_weight = ctx.saved_tensors
+    wide = gradient.to(grad.dtype)
+    if torch.is_grad_enabled():
+        # This backward pass will be differentiated too. The gradient is linear in the
+        # embeddings: add zero, times the slope of each row, to the known values.
+        weights = row_weights(
+            labels, sample_weight, ctx.settings.ignore_index, grad.dtype
+        )
+        slope = row_factors(weights, ctx.settings)
+        # Zero also in a row that has NaN or infinity.
+        zero = (embeddings - embeddings.detach()).nan_to_num()
+        wide = wide + _per_row(slope, wide) * zero
+    scaled = wide * (_per_row(grad, wide) if grad.dim() else grad)
+    return scaled.to(embeddings.dtype)
 
 
 def _is_one(grad: Tensor) -> bool:
-    """Whether a gradient multiplies all by one, and is not to be differentiated."""
+    """Whether an incoming gradient is the number 1, and will not be differentiated."""
     if torch.is_grad_enabled() or grad.dim() > 0:
         return False
     try:
         return grad.item() == 1.0
-    except RuntimeError:  # many at once, inside of vmap: there is no such number
+    except RuntimeError:  # inside vmap it stands for many numbers
         return False
 
 
-def _keeps_graph() -> bool:
-    return torch._C._autograd._get_current_graph_task_keep_graph()
-
-
-attach = _Attach.apply
-
-
-def keep(ctx: Any, inputs: tuple[Any, ...], output: Any = None) -> None:  # noqa: ARG001
-    """Save what the backward pass of `attach` needs."""
-    embeddings, labels, _, gradient, sample_weight, *objective = inputs
-    ctx.save_for_backward(embeddings, labels, gradient, sample_weight)
-    ctx.objective = objective
-
-
-def attach_backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-    """Return the gradient that is known, times that of the loss."""
-    embeddings, labels, gradient, sample_weight = ctx.saved_tensors
-    wide = gradient.to(grad.dtype)
-    if torch.is_grad_enabled():
-        # This backward pass is to be differentiated too. The gradient is linear in
-        # the embeddings: the value is known, and the rate of each row is added to it.
-        reduction, loss_weight, ignore_index = ctx.objective
-        rate = rates(
-            labels, sample_weight, reduction, loss_weight, ignore_index, grad.dtype
-        )
-        # Where it is NaN or infinite, zero all the same.
-        zero = (embeddings - embeddings.detach()).nan_to_num()
-        wide = wide + _per_row(rate, wide) * zero
-    scaled = wide * (_per_row(grad, wide) if grad.dim() else grad)
-    return scaled.to(embeddings.dtype), *(None,) * 7
-
-
 def _per_row(values: Tensor, rows: Tensor) -> Tensor:
-    """Return one value a row so that it multiplies the rows."""
+    """Reshape one value per row so that it multiplies the rows."""
     return values.reshape(values.shape + (1,) * (rows.dim() - 1))

@@ -1,78 +1,132 @@
-"""The functions of `centerloss` as PyTorch operators on CPU tensors.
+"""The functions of `_cpu` as PyTorch operators.
 
-What PyTorch cannot look into, it has to be told: by a schema, which names the tensor
-that is changed in place, and by a fake implementation, which gives the shapes and
-dtypes alone. With these `torch.compile` keeps a call of the C in one graph.
+`torch.compile` cannot look into C. A schema, which says that `centers` is modified in
+place, and a fake implementation, which computes shapes and dtypes, let it keep a call
+in one graph.
 
-An operator that changes a tensor has no derivative in PyTorch. So `step` and
-`value_and_grad` return loss and gradient as plain numbers, and `attach` hands the loss
-on as a function of the embeddings that has this gradient.
+An operator that modifies an input has no derivative in PyTorch. So `step` and
+`value_and_grad` return loss and gradient as numbers, and `attach` makes the loss a
+function of the embeddings that has this gradient.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from . import _cpu
+from ._batch import Batch, Settings
 
-_BATCH = "Tensor embeddings, Tensor labels, "
+_ROWS = "Tensor embeddings, Tensor labels, "
 _LOSS = "Tensor? sample_weight, str reduction, float loss_weight, int? ignore_index"
-_MOVE = "Tensor? sample_weight, float alpha, bool normalize, int? ignore_index"
-
-torch.library.define("centerloss::loss", f"({_BATCH}Tensor centers, {_LOSS}) -> Tensor")
-torch.library.define(
-    "centerloss::value_and_grad",
-    f"({_BATCH}Tensor centers, {_LOSS}) -> (Tensor, Tensor)",
-)
-torch.library.define(
-    "centerloss::step",
-    f"({_BATCH}Tensor(a!) centers, {_LOSS}, float alpha, bool normalize)"
+_UPDATE = "Tensor? sample_weight, float alpha, bool normalize, int? ignore_index"
+_SCHEMAS = {
+    "loss": f"({_ROWS}Tensor centers, {_LOSS}) -> Tensor",
+    "value_and_grad": f"({_ROWS}Tensor centers, {_LOSS}) -> (Tensor, Tensor)",
+    "step": f"({_ROWS}Tensor(a!) centers, {_LOSS}, float alpha, bool normalize)"
     " -> (Tensor, Tensor)",
-)
-torch.library.define(
-    "centerloss::update_centers", f"({_BATCH}Tensor(a!) centers, {_MOVE}) -> Tensor"
-)
-torch.library.define(
-    "centerloss::attach", f"({_BATCH}Tensor loss, Tensor gradient, {_LOSS}) -> Tensor"
-)
-
-loss = torch.ops.centerloss.loss.default
-value_and_grad = torch.ops.centerloss.value_and_grad.default
-step = torch.ops.centerloss.step.default
-update_centers = torch.ops.centerloss.update_centers.default
-attach = torch.ops.centerloss.attach.default
-
-torch.library.impl("centerloss::loss", "CPU")(_cpu.loss)
-torch.library.impl("centerloss::value_and_grad", "CPU")(_cpu.value_and_grad)
-torch.library.impl("centerloss::step", "CPU")(_cpu.step)
-torch.library.impl("centerloss::update_centers", "CPU")(_cpu.update_centers)
+    "update_centers": f"({_ROWS}Tensor(a!) centers, {_UPDATE}) -> Tensor",
+    "attach": f"({_ROWS}Tensor loss, Tensor gradient, {_LOSS}) -> Tensor",
+}
 
 
-@torch.library.impl("centerloss::attach", "CPU")
-def _(
-    embeddings: Tensor,  # noqa: ARG001
-    labels: Tensor,  # noqa: ARG001
-    loss: Tensor,
-    *_: Any,
+def loss(batch: Batch, settings: Settings) -> Tensor:
+    return torch.ops.centerloss.loss.default(*batch, *_of_the_loss(settings))
+
+
+def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+    return torch.ops.centerloss.value_and_grad.default(*batch, *_of_the_loss(settings))
+
+
+def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+    return torch.ops.centerloss.step.default(
+        *batch, *_of_the_loss(settings), settings.alpha, settings.normalize
+    )
+
+
+def update_centers(batch: Batch, settings: Settings) -> Tensor:
+    return torch.ops.centerloss.update_centers.default(
+        *batch, settings.alpha, settings.normalize, settings.ignore_index
+    )
+
+
+def attach(
+    embeddings: Tensor, loss: Tensor, gradient: Tensor, batch: Batch, settings: Settings
 ) -> Tensor:
+    return torch.ops.centerloss.attach.default(
+        embeddings,
+        batch.labels,
+        loss,
+        gradient,
+        batch.sample_weight,
+        *_of_the_loss(settings),
+    )
+
+
+def _of_the_loss(settings: Settings) -> tuple[str, float, int | None]:
+    return settings.reduction, settings.loss_weight, settings.ignore_index
+
+
+# --- CPU implementations -------------------------------------------------------------
+
+
+def _with_batch(function: Callable[[Batch, Settings], Any]) -> Callable[..., Any]:
+    """Return the function as one of the operator's arguments."""
+
+    def implementation(
+        embeddings: Tensor,
+        labels: Tensor,
+        centers: Tensor,
+        sample_weight: Tensor | None,
+        *settings: Any,
+    ) -> Any:
+        batch = Batch(embeddings, labels, centers, sample_weight)
+        return function(batch, Settings(*settings))
+
+    return implementation
+
+
+def _update_centers(
+    embeddings: Tensor,
+    labels: Tensor,
+    centers: Tensor,
+    sample_weight: Tensor | None,
+    alpha: float,
+    normalize: bool,
+    ignore_index: int | None,
+) -> Tensor:
+    batch = Batch(embeddings, labels, centers, sample_weight)
+    settings = Settings(alpha=alpha, normalize=normalize, ignore_index=ignore_index)
+    return _cpu.update_centers(batch, settings)
+
+
+def _attach(_embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any) -> Tensor:
     return loss.clone()
 
 
-torch.library.register_autograd(
-    "centerloss::attach", _cpu.attach_backward, setup_context=_cpu.keep
-)
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:  # noqa: ARG001
+    ctx.number_of_inputs = len(inputs)
+    embeddings, labels, _, gradient, sample_weight, *settings = inputs
+    _cpu.save_for_backward(
+        ctx, embeddings, labels, gradient, sample_weight, Settings(*settings)
+    )
 
 
-# --- fakes: shapes and dtypes alone --------------------------------------------------
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    """Return the derivative by the embeddings; the other inputs have none."""
+    others = [None] * (ctx.number_of_inputs - 1)
+    return _cpu.attach_backward(ctx, grad), *others
 
 
-@torch.library.register_fake("centerloss::loss")
+# --- fake implementations: shapes and dtypes -----------------------------------------
+
+
 def _fake_loss(
     embeddings: Tensor,
-    labels: Tensor,  # noqa: ARG001
+    _labels: Tensor,
     centers: Tensor,
-    sample_weight: Tensor | None,  # noqa: ARG001
+    _sample_weight: Tensor | None,
     reduction: str,
     *_: Any,
 ) -> Tensor:
@@ -80,25 +134,39 @@ def _fake_loss(
     return centers.new_empty(shape)
 
 
-@torch.library.register_fake("centerloss::value_and_grad")
-@torch.library.register_fake("centerloss::step")
-def _fake_step(
-    embeddings: Tensor, labels: Tensor, centers: Tensor, *rest: Any
-) -> tuple[Tensor, Tensor]:
-    loss = _fake_loss(embeddings, labels, centers, *rest)
-    return loss, _cpu.empty_gradient(embeddings)
+def _fake_loss_and_gradient(embeddings: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    return _fake_loss(embeddings, *rest), _cpu.empty_gradient(embeddings)
 
 
-@torch.library.register_fake("centerloss::update_centers")
-def _(embeddings: Tensor, *_: Any) -> Tensor:
+def _fake_update_centers(embeddings: Tensor, *_: Any) -> Tensor:
     return embeddings.new_empty((), dtype=torch.int64)
 
 
-@torch.library.register_fake("centerloss::attach")
-def _(
-    embeddings: Tensor,  # noqa: ARG001
-    labels: Tensor,  # noqa: ARG001
-    loss: Tensor,
-    *_: Any,
-) -> Tensor:
+def _fake_attach(_embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any) -> Tensor:
     return torch.empty_like(loss)
+
+
+# --- registration --------------------------------------------------------------------
+
+
+def _register() -> None:
+    implementations: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+        "loss": (_with_batch(_cpu.loss), _fake_loss),
+        "value_and_grad": (_with_batch(_cpu.value_and_grad), _fake_loss_and_gradient),
+        "step": (_with_batch(_cpu.step), _fake_loss_and_gradient),
+        "update_centers": (_update_centers, _fake_update_centers),
+        "attach": (_attach, _fake_attach),
+    }
+    for name, (on_cpu, fake) in implementations.items():
+        operator = f"centerloss::{name}"
+        torch.library.define(operator, _SCHEMAS[name])
+        torch.library.impl(operator, "CPU", on_cpu)
+        torch.library.register_fake(operator, fake)
+    torch.library.register_autograd(
+        "centerloss::attach", _backward, setup_context=_setup_context
+    )
+
+
+# PyTorch refuses a second registration, as after importlib.reload.
+if not hasattr(torch.ops.centerloss, "loss"):
+    _register()

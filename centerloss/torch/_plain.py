@@ -1,128 +1,110 @@
-"""The loss and the move of the centers in PyTorch's own operations.
+"""Loss and center update in PyTorch's own operations.
 
-For devices other than the CPU, and where PyTorch has to differentiate what C did:
-forward mode, or weights that need a gradient. A move touches the centers of the batch's
-classes alone, and makes nothing of the size of all. The formulas are those of
+They serve devices other than the CPU, and derivatives that the C functions do not have:
+forward mode and gradients of weights. The update touches only the centers of the
+batch's classes and allocates nothing of size K. The formulas are those of
 `centerloss.reference`; results agree within rounding, not bit by bit.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from .. import _reference_checks as checks
-from ._arrays import stand_in, told_of_tensors, values
+from .. import _settings
+from ._arrays import check, shape_only_array, values_or_zeros
+from ._batch import Batch, Settings
 
 
-@told_of_tensors
-def check(
-    embeddings: Tensor,
-    labels: Tensor,
-    centers: Tensor,
-    sample_weight: Tensor | None,
-    ignore_index: int | None,
-) -> None:
-    """Raise what the NumPy functions would, but for values on other devices."""
-    c = checks.read_centers(stand_in(centers))
-    x = checks.read_features(stand_in(embeddings), c.dtype)
-    y = checks.read_labels(values(labels))
-    w = checks.read_weights(None if sample_weight is None else values(sample_weight))
-    checks.check_shapes(x, y, w, c)
-    checks.check_weights(np.ones(0) if w is None else w.astype(np.float64))
-    live = np.ones(len(y), bool) if ignore_index is None else y != ignore_index
-    checks.check_labels(y, live, len(c))
+@torch.compiler.disable  # torch.compile cannot look into C
+def check_settings(settings: Settings) -> None:
+    """Raise what a call with these settings would raise."""
+    _settings.check_settings(settings._asdict())
+
+
+@torch.compiler.disable
+def check_batch(batch: Batch, ignore_index: int | None = None) -> None:
+    """Raise what the NumPy functions would raise; values elsewhere are not checked."""
+    weights = batch.sample_weight
+    arguments = {
+        "features": shape_only_array(batch.embeddings),
+        "labels": values_or_zeros(batch.labels),
+        "centers": shape_only_array(batch.centers),
+        "sample_weight": None if weights is None else values_or_zeros(weights),
+        "ignore_index": ignore_index,
+    }
+    check("loss", arguments)
 
 
 def ignored(labels: Tensor, ignore_index: int | None) -> Tensor:
-    """Return which rows do not count: (B,), bool."""
+    """Return which rows are ignored: (B,), bool."""
     if ignore_index is None:
         return torch.zeros_like(labels, dtype=torch.bool)
-    # In 64 bits, for PyTorch makes the number one of the labels' dtype: -1 is 255 then.
+    # Compared in 64 bits: in uint8, PyTorch would take an ignore_index of -1 as 255.
     return labels.to(torch.int64) == ignore_index
 
 
-def rates(
+def row_weights(
     labels: Tensor,
     sample_weight: Tensor | None,
-    reduction: str,
-    loss_weight: float,
     ignore_index: int | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return what multiplies 1/2 ||d_i||^2 and d_i, for each row: (B,).
-
-    Zero for rows that are ignored.
-    """
+    """Return w_i, (B,): zero for ignored rows."""
     if sample_weight is None:
         sample_weight = torch.ones_like(labels, dtype=dtype)
-    w = sample_weight.to(dtype)
-    w = w.masked_fill(ignored(labels, ignore_index), 0.0)
-    if reduction == "mean":
-        total = w.sum()
-        w = w / total.masked_fill(total == 0, 1.0)
-    return w * loss_weight
+    return sample_weight.to(dtype).masked_fill(ignored(labels, ignore_index), 0.0)
 
 
-def differences(
-    embeddings: Tensor, labels: Tensor, centers: Tensor, ignore_index: int | None
-) -> Tensor:
-    """Return d_i = x_i - c_{y_i}, (B, D), zero for rows that are ignored."""
-    x = embeddings.reshape(len(labels), centers.shape[1])
+def row_factors(weights: Tensor, settings: Settings) -> Tensor:
+    """Return the factors of 1/2 ||d_i||^2 in the loss and of d_i in the gradient."""
+    if settings.reduction == "mean":
+        total = weights.sum()
+        weights = weights / total.masked_fill(total == 0, 1.0)
+    return weights * settings.loss_weight
+
+
+def differences(batch: Batch, ignore_index: int | None) -> Tensor:
+    """Return d_i = x_i - c_{y_i}, (B, D): zero for ignored rows."""
+    centers, labels = batch.centers, batch.labels
+    x = batch.embeddings.reshape(len(labels), centers.shape[1]).to(centers.dtype)
+    if len(centers) == 0:
+        return x * 0.0
     left_out = ignored(labels, ignore_index)
     own = labels.to(torch.int64).masked_fill(left_out, 0)
-    if len(centers) == 0:
-        return x.to(centers.dtype) * 0.0
-    d = x.to(centers.dtype) - centers.index_select(0, own)
+    d = x - centers.index_select(0, own)
     return d.masked_fill(left_out[:, None], 0.0)
 
 
-def loss(
-    embeddings: Tensor,
-    labels: Tensor,
-    centers: Tensor,
-    sample_weight: Tensor | None,
-    reduction: str,
-    loss_weight: float,
-    ignore_index: int | None,
-) -> Tensor:
-    """Return the loss, differentiable in embeddings and weights (Eq. 2)."""
-    d = differences(embeddings, labels, centers, ignore_index)
-    rate = rates(
-        labels, sample_weight, reduction, loss_weight, ignore_index, centers.dtype
+def loss(batch: Batch, settings: Settings) -> Tensor:
+    """Return the loss, differentiable by embeddings and weights (Eq. 2)."""
+    d = differences(batch, settings.ignore_index)
+    weights = row_weights(
+        batch.labels, batch.sample_weight, settings.ignore_index, batch.centers.dtype
     )
-    losses = 0.5 * (d * d).sum(1) * rate
-    if reduction == "none":
+    losses = 0.5 * (d * d).sum(1) * row_factors(weights, settings)
+    if settings.reduction == "none":
         return losses
-    if reduction == "sum":
+    if settings.reduction == "sum":
         return losses.sum()
-    weights = rates(labels, sample_weight, "none", 1.0, ignore_index, centers.dtype)
-    # Without weight there is no mean to take, even where a row holds NaN.
+    # The mean over rows without weight is zero, even if a row holds NaN.
     return losses.sum().masked_fill((weights == 0).all(), 0.0)
 
 
 @torch.no_grad()
-def update_centers(
-    embeddings: Tensor,
-    labels: Tensor,
-    centers: Tensor,
-    sample_weight: Tensor | None,
-    alpha: float,
-    normalize: bool,
-    ignore_index: int | None,
-) -> Tensor:
-    """Move the centers of the classes present (Eq. 4); return their number."""
-    d = differences(embeddings, labels, centers, ignore_index)
-    w = rates(labels, sample_weight, "sum", 1.0, ignore_index, centers.dtype)
-    if ignore_index is not None:
-        counted = ~ignored(labels, ignore_index)
+def update_centers(batch: Batch, settings: Settings) -> Tensor:
+    """Update the centers of the classes present (Eq. 4); return their number."""
+    labels, centers = batch.labels, batch.centers
+    d = differences(batch, settings.ignore_index)
+    w = row_weights(labels, batch.sample_weight, settings.ignore_index, centers.dtype)
+    if settings.ignore_index is not None:
+        counted = ~ignored(labels, settings.ignore_index)
         d, w, labels = d[counted], w[counted], labels[counted]
-    classes, places = torch.unique(labels.to(torch.int64), return_inverse=True)
-    pulls = d.new_zeros(len(classes), d.shape[1])
-    pulls.index_add_(0, places, d * w[:, None])
-    if normalize:
-        counts = w.new_zeros(len(classes)).index_add_(0, places, w)
-        pulls /= 1 + counts[:, None]
-    centers.index_add_(0, classes, pulls, alpha=alpha)
+    classes, positions = torch.unique(labels.to(torch.int64), return_inverse=True)
+    sums = d.new_zeros(len(classes), d.shape[1])
+    sums.index_add_(0, positions, d * w[:, None])
+    if settings.normalize:
+        counts = w.new_zeros(len(classes)).index_add_(0, positions, w)
+        sums /= 1 + counts[:, None]
+    centers.index_add_(0, classes, sums, alpha=settings.alpha)
     return torch.tensor(len(classes))
 
 
@@ -133,7 +115,7 @@ def add_to_classes(
     labels: Tensor,
     ignore_index: int | None,
 ) -> None:
-    """Add the rows of each class to its row of `sums` (K, D), and to its count."""
+    """Add each row to `sums` (K, D) and `counts` (K,) of its class."""
     x = embeddings.reshape(len(labels), sums.shape[1])
     if ignore_index is not None:
         counted = ~ignored(labels, ignore_index)

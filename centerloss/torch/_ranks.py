@@ -1,4 +1,4 @@
-"""The rows of all ranks of a process group, so that each makes the same update."""
+"""Gathers the rows of all ranks of a process group."""
 
 import torch
 import torch.distributed as dist
@@ -14,11 +14,11 @@ def gather_rows(
     error: Exception | None,
     group: dist.ProcessGroup,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the batches of all ranks, one after the other in the order of the ranks.
+    """Return the batches of all ranks, concatenated in the order of the ranks.
 
-    Every rank has to call it: one whose batch is wrong with the `error`, which is
-    raised there; the others then raise that they have heard of it. The batches may
-    have different numbers of rows.
+    Every rank must call it, a rank with a wrong batch too: its `error` is raised there,
+    and the other ranks raise a ValueError that names it. The batches may have different
+    numbers of rows.
     """
     weighted = sample_weight is not None
     own = [0, 0, 0, 0]
@@ -41,7 +41,7 @@ def gather_rows(
             f"sample_weight is given on ranks {_where(weights, 1)} of {len(weights)}, "
             "expected on all or none"
         )
-    # In one shape and dtype, for a collective takes no other; both are exact.
+    # all_gather needs one shape and dtype on all ranks. The conversions are exact.
     width = embeddings.shape[1:].numel()
     rows = _gather_uneven(embeddings.reshape(len(embeddings), width), counts, group)
     classes = _gather_uneven(labels.to(torch.int64), counts, group)
@@ -57,7 +57,7 @@ def _where(values: tuple[int, ...], wanted: int) -> list[int]:
 def _gather_uneven(
     rows: Tensor, counts: tuple[int, ...], group: dist.ProcessGroup
 ) -> Tensor:
-    """Gather tensors of so many rows: a collective takes those of one shape alone."""
+    """Gather tensors of different lengths, padded: all_gather needs one shape."""
     padded = rows.new_zeros(max(counts), *rows.shape[1:])
     padded[: len(rows)] = rows
     gathered = _gather(padded, group)

@@ -1,4 +1,4 @@
-"""Center loss for pytorch-metric-learning, with its reducers, trainers and wrappers."""
+"""Center loss for the reducers, trainers and wrappers of pytorch-metric-learning."""
 
 from typing import Any
 
@@ -13,9 +13,8 @@ from . import module
 class CenterLoss(BaseMetricLossFunction):
     """Center loss as a loss function of pytorch-metric-learning.
 
-    The names are those of the ``losses.CenterLoss`` that its documentation describes:
-    the centers move when `update_centers` is called, once a batch, and never by
-    themselves.
+    The names are those of ``losses.CenterLoss`` in that library's documentation. Only
+    `update_centers` updates the centers; call it once per batch.
 
     Parameters
     ----------
@@ -26,20 +25,20 @@ class CenterLoss(BaseMetricLossFunction):
     alpha : float, default 0.5
         Rate of the centers: finite and >= 0.
     **kwargs
-        ``reducer``, ``embedding_regularizer``, ``embedding_reg_weight`` and whatever
-        else the base class takes. Each element's loss is 1/2 ||x_i - c_{y_i}||^2,
-        which by default the base class averages.
+        ``reducer``, ``embedding_regularizer``, ``embedding_reg_weight`` and other
+        arguments of the base class. The loss of an element is 1/2 ||x_i - c_{y_i}||^2;
+        by default the base class averages.
 
     Attributes
     ----------
     centers : Tensor of shape (K, D)
         A buffer of the module.
     center_loss : centerloss.torch.CenterLoss
-        What does the work, with ``reduction="none"``.
+        The module that computes loss and update, with ``reduction="none"``.
 
     See Also
     --------
-    centerloss.torch.CenterLoss : The module by itself, whose centers move as it trains.
+    centerloss.torch.CenterLoss : The module by itself, with automatic updates.
 
     Examples
     --------
@@ -93,13 +92,13 @@ class CenterLoss(BaseMetricLossFunction):
         return self.center_loss.centers
 
     def update_centers(self, embeddings: Tensor, labels: Tensor) -> int:
-        """Move the centers of the classes present by Eq. 4; return their number.
+        """Update the centers of the classes present by Eq. 4; return their number.
 
         Parameters
         ----------
         embeddings : Tensor of shape (B, D)
-            The batch. It keeps its graph, and the loss its gradient, whether this
-            comes before or after the backward pass.
+            The batch. The update may come before or after the backward pass; the
+            gradients are the same.
         labels : Tensor of shape (B,)
             The class of each row.
 
@@ -120,11 +119,11 @@ class CenterLoss(BaseMetricLossFunction):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, Any]:
-        """Return one loss an element, for the base class to reduce."""
+        """Return one loss per element, for the base class to reduce."""
         common_functions.labels_required(labels)
         common_functions.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
         losses = self.center_loss(embeddings, labels)
-        if indices_tuple is not None:  # a miner says how much each element counts
+        if indices_tuple is not None:  # a miner weights the elements
             losses = losses * loss_and_miner_utils.convert_to_weights(
                 indices_tuple, labels, dtype=losses.dtype
             )

@@ -1,4 +1,4 @@
-"""The module: centers, settings, and when the centers move."""
+"""The module: centers, settings, and when the centers are updated."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -6,22 +6,36 @@ from typing import Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from .. import _settings
-from . import _cpu, _ops, _plain
-from ._arrays import transforming
+from . import _dispatch, _plain
+from ._batch import Batch, Settings
 from ._ranks import gather_rows
 
 
-class CenterLoss(nn.Module):
-    """Center loss whose centers are pulled along as the network trains.
+class _LastUpdate:
+    """The labels of the last update, copied, and its ignore_index.
 
-    In training mode each call that needs a gradient also moves the centers of the
-    batch's classes, once, as `torch.nn.BatchNorm1d` moves its running statistics: in
-    the forward pass, whatever becomes of the loss. Loss and gradient are those at the
-    old centers. Neither the optimizer nor ``loss_weight`` reaches the centers. In eval
-    mode, under `torch.no_grad`, and for embeddings that need no gradient, they stay.
+    An object of its own, since assigning to an attribute of an `nn.Module` takes longer
+    than copying the labels.
+    """
+
+    labels: Tensor | None = None
+    ignore_index: int | None = None
+
+    def set(self, labels: Tensor, ignore_index: int | None) -> None:
+        self.labels, self.ignore_index = labels.clone(), ignore_index
+
+
+class CenterLoss(nn.Module):
+    """Center loss whose centers are updated during training.
+
+    In training mode, each call whose embeddings need a gradient also updates the
+    centers of the batch's classes, once, in the forward pass, as `torch.nn.BatchNorm1d`
+    updates its running statistics. Loss and gradient are taken at the centers before
+    the update. Neither the optimizer nor ``loss_weight`` affects the centers. They stay
+    as they are in eval mode, under `torch.no_grad`, and for embeddings that need no
+    gradient.
 
     Parameters
     ----------
@@ -30,38 +44,40 @@ class CenterLoss(nn.Module):
     feat_dim : int
         Number of values D of an embedding.
     alpha : float, default 0.5
-        Rate of the centers: finite and >= 0. It may be set anew between calls.
+        Rate of the centers: finite and >= 0. It may be changed between calls.
     loss_weight : float, default 1.0
-        Factor of loss and gradient, the paper's lambda: finite and >= 0. It may be set
-        anew between calls.
+        Factor of loss and gradient, the paper's lambda: finite and >= 0. It may be
+        changed between calls.
     reduction : {"mean", "sum", "none"}, default "mean"
-        Mean or sum over the rows of a batch, or one loss a row.
+        Mean or sum over the rows of a batch, or one loss per row.
     normalize : bool, default True
-        Divide the pull on a center by one plus the number of its rows (Eq. 4 of [1]_).
+        Divide the sum of differences of a class by one plus the number of its rows
+        (Eq. 4 of [1]_).
     ignore_index : int, optional
-        Rows with this label do not count.
+        Rows with this label are ignored.
     init : {"normal", "zeros"} or Tensor, default "normal"
-        Draw the centers from the standard normal distribution, start at zero, or keep
-        this (K, D) tensor as the centers.
+        Draw the centers from the standard normal distribution, start at zero, or use
+        this (K, D) tensor, without copying it.
     auto_update : bool, default True
-        Whether calls in training mode move the centers. If not, only `update` does.
-        Turn it off where a forward pass is run more than once for one backward pass,
-        as in gradient checkpointing around the loss itself.
+        Whether calls in training mode update the centers. If not, only `update` does.
+        Turn it off if a forward pass runs more than once per backward pass, as in
+        gradient checkpointing around the loss itself.
     process_group : torch.distributed.ProcessGroup, optional
-        Move the centers by the rows of all its ranks, in the order of the ranks, so
-        that all hold the same centers, those of a single process with the whole batch.
-        Then every rank has to make the same calls. The loss is that of the rank's own
-        rows.
+        Update the centers with the rows of all ranks of the group, in the order of the
+        ranks. All ranks then hold the centers that a single process with the whole
+        batch would have. Every rank must make the same calls. The loss is the loss of
+        the rank's own rows.
     device, dtype : optional
-        Of the centers: float32 or float64; by default PyTorch's defaults.
+        Device and dtype of the centers, float32 or float64; PyTorch's defaults if not
+        given.
 
     Attributes
     ----------
     centers : Tensor of shape (K, D)
-        A buffer: it is in ``state_dict()`` and goes along with ``to()``, but is no
-        parameter. Keep it in float32 where the network is in float16 or bfloat16.
+        A buffer: it is part of ``state_dict()`` and moved by ``to()``, but it is not a
+        parameter. Keep it in float32 if the network is in float16 or bfloat16.
     num_updated : int
-        How many centers the last move reached; 0 before the first.
+        Number of centers in the last update; 0 before the first.
 
     Raises
     ------
@@ -74,20 +90,20 @@ class CenterLoss(nn.Module):
 
     Notes
     -----
-    On the CPU the C kernels work on the tensors' own memory: float32, float64, and
-    bfloat16 over float32 centers. Embeddings in float16 are copied to float32, for
-    their gradient would underflow before `torch.amp.GradScaler` has its say. Other
-    devices, forward-mode derivatives, `torch.func` and weights that need a gradient go
-    through PyTorch's operations, with the same results within rounding. The transforms
-    of `torch.func` let nothing be changed in place: there, ``auto_update=False``.
+    On the CPU, the C kernels work on the tensors' own memory: float32, float64, and
+    bfloat16 over float32 centers. Embeddings in float16 are copied to float32, since
+    their gradient would underflow before `torch.amp.GradScaler` multiplies it. Other
+    devices, forward-mode derivatives, `torch.func` and weights that need a gradient use
+    PyTorch's operations, with the same results within rounding. The transforms of
+    `torch.func` allow no in-place change: use ``auto_update=False`` there.
 
-    `torch.compile` takes a call into one graph, unless weights need a gradient. The
-    settings are constants of the graph: a new value compiles it anew.
+    `torch.compile` keeps a call in one graph, unless weights need a gradient. The
+    settings are constants of the graph: a new value compiles it again.
 
-    `torch.nn.parallel.DistributedDataParallel` averages gradients, and hands round the
-    buffers of rank 0: without ``process_group`` the centers would follow the rows of
-    rank 0 alone. Averaging the moves of the ranks is no way out, for each rank divides
-    by its own 1 + n_j: with many classes a center would go 1/P of its way.
+    `torch.nn.parallel.DistributedDataParallel` averages gradients and broadcasts the
+    buffers of rank 0: without ``process_group``, the centers would follow the rows of
+    rank 0 alone. Averaging the updates of the ranks is wrong too, since each rank
+    divides by its own 1 + n_j: with many classes, a center would move 1/P of its way.
 
     References
     ----------
@@ -160,11 +176,11 @@ class CenterLoss(nn.Module):
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
-        self._last_move: tuple[Tensor, int | None] | None = None
+        self._last_update = _LastUpdate()
         centers = self._initial_centers(init, device, dtype)
-        self._check_settings()
+        _plain.check_settings(self._settings())
         no_labels = torch.empty(0, dtype=torch.int64)
-        _plain.check(centers[:0], no_labels, centers, None, None)
+        _plain.check_batch(Batch(centers[:0], no_labels, centers, None))
         self.register_buffer("centers", centers)
         if isinstance(init, str):
             self.reset_parameters()
@@ -175,7 +191,7 @@ class CenterLoss(nn.Module):
         device: torch.device | str | int | None,
         dtype: torch.dtype | None,
     ) -> Tensor:
-        """Return the tensor of the centers, not yet filled unless it is given."""
+        """Return the tensor of the centers; its values are not set unless given."""
         shape = (self.num_classes, self.feat_dim)
         choices = "'normal', 'zeros' or a tensor"
         if isinstance(init, Tensor):
@@ -183,7 +199,7 @@ class CenterLoss(nn.Module):
                 raise ValueError(
                     f"init has shape {tuple(init.shape)}, expected {shape}"
                 )
-            # The same for all devices, though only C needs it.
+            # Only C needs contiguous rows; they are required on all devices alike.
             row_stride, stride = init.stride()
             if init.numel() > 0 and (
                 (self.feat_dim > 1 and stride != 1)
@@ -201,7 +217,7 @@ class CenterLoss(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Set the centers to zero if ``init`` was "zeros", else draw them anew."""
+        """Set the centers to zero if ``init`` was "zeros", else draw them again."""
         if self._init == "normal":
             self.centers.normal_()
         else:
@@ -209,21 +225,21 @@ class CenterLoss(nn.Module):
 
     @property
     def num_updated(self) -> int:
-        """How many centers the last move reached; 0 before the first."""
-        if self._last_move is None:
+        """Number of centers in the last update; 0 before the first."""
+        labels, ignore_index = self._last_update.labels, self._last_update.ignore_index
+        if labels is None:
             return 0
-        labels, ignore_index = self._last_move
         return len(labels[~_plain.ignored(labels, ignore_index)].unique())
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None
     ) -> Tensor:
-        """Return the loss; in training mode, move the centers too.
+        """Return the loss; in training mode, also update the centers.
 
         Parameters
         ----------
         embeddings : Tensor of shape (B, ...)
-            The batch, a row a sample; a row has D values. Of the centers' dtype, or
+            The batch, one row of D values per sample, in the centers' dtype, or in
             float16 or bfloat16 over float32 centers.
         labels : Tensor of shape (B,), any integer dtype
             The class of each row.
@@ -233,36 +249,37 @@ class CenterLoss(nn.Module):
         Returns
         -------
         Tensor of shape () or (B,)
-            The loss, of the centers' dtype; one a row if ``reduction`` is "none".
+            The loss, in the centers' dtype; one per row if ``reduction`` is "none".
 
         Raises
         ------
         TypeError, ValueError, IndexError
-            As `centerloss.step`; then no center has moved. On other devices than the
-            CPU, what PyTorch makes of a label out of range.
+            As from `centerloss.step`; no center has changed then. On devices other
+            than the CPU, PyTorch finds a label out of range, with an error of its own.
         """
         _check_tensors(self.centers, embeddings, labels, sample_weight)
-        sample_weight = _as_numpy_has(sample_weight)
+        sample_weight = _numpy_compatible(sample_weight)
+        batch = self._batch(embeddings, labels, sample_weight)
+        settings = self._settings()
         needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
-        moves = self.auto_update and self.training and needs_gradient
-        batch = (embeddings, labels, sample_weight)
-        if not moves:
-            return self._loss(*batch)
-        if self.process_group is None and _in_c(embeddings, sample_weight):
-            return self._step(*batch)
-        rows = _detached(*batch)
-        if self.process_group is not None:
-            # First, so that an error in one rank's rows is raised on all of them.
-            rows = self._gather(*rows, self.process_group)
-        loss = self._loss(*batch)
-        self._move(*rows)
+        if not (self.auto_update and self.training and needs_gradient):
+            return _dispatch.loss(batch, settings)
+        in_c = _dispatch.can_use_c(embeddings, sample_weight)
+        if in_c and self.process_group is None:
+            loss = _dispatch.step(batch, settings)
+            self._last_update.set(labels, settings.ignore_index)
+            return loss
+        # First, so that an error in the rows of one rank is raised on all ranks.
+        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
+        loss = _dispatch.loss(batch, settings)
+        self._update(rows)
         return loss
 
     @torch.no_grad()
     def update(
         self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None
     ) -> int:
-        """Move the centers of the classes present, whatever the mode.
+        """Update the centers of the classes present, in any mode.
 
         Parameters
         ----------
@@ -275,10 +292,9 @@ class CenterLoss(nn.Module):
             The number of centers updated.
         """
         _check_tensors(self.centers, embeddings, labels, sample_weight)
-        rows = _detached(embeddings, labels, _as_numpy_has(sample_weight))
-        if self.process_group is not None:
-            rows = self._gather(*rows, self.process_group)
-        return int(self._move(*rows))
+        sample_weight = _numpy_compatible(sample_weight)
+        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
+        return int(self._update(rows))
 
     @torch.no_grad()
     def init_centers(
@@ -286,18 +302,18 @@ class CenterLoss(nn.Module):
         batches: Tensor | Iterable[tuple[Tensor, Tensor]],
         labels: Tensor | None = None,
     ) -> int:
-        """Make class means the centers of the classes present; the others stay.
+        """Set the centers of the classes present to class means; the others stay.
 
-        The ranks of a process group exchange nothing here: give the same batches to
-        each.
+        The ranks of a process group exchange nothing here: pass the same batches on
+        every rank.
 
         Parameters
         ----------
         batches : Tensor of shape (B, ...), or iterable of (embeddings, labels)
-            Embeddings, or many batches of them, such as
+            Embeddings, or an iterable of batches, such as
             ``((network(x), y) for x, y in loader)``.
         labels : Tensor of shape (B,), optional
-            The class of each row, if ``batches`` is one tensor.
+            The class of each row, if ``batches`` is a tensor.
 
         Returns
         -------
@@ -321,13 +337,14 @@ class CenterLoss(nn.Module):
             batches = [(batches, labels)]
         elif labels is not None:
             raise TypeError("labels is given, but batches is no tensor")
-        # Apple's devices know no float64.
+        # Apple's devices have no float64.
         wide = torch.float32 if self.centers.device.type == "mps" else torch.float64
         sums = torch.zeros_like(self.centers, dtype=wide)
         counts = sums.new_zeros(self.num_classes)
         for embeddings, classes in batches:
             _check_tensors(self.centers, embeddings, classes)
-            _plain.check(embeddings, classes, self.centers, None, self.ignore_index)
+            batch = self._batch(embeddings, classes, None)
+            _plain.check_batch(batch, self.ignore_index)
             _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
         present = counts > 0
         means = sums[present] / counts[present, None]
@@ -335,81 +352,52 @@ class CenterLoss(nn.Module):
         return int(present.sum())
 
     def extra_repr(self) -> str:
-        """Return what stands between the brackets of the module's repr."""
+        """Return the sizes and settings for the module's repr."""
         settings = {name: getattr(self, name) for name in _settings.SETTINGS}
         settings |= {"auto_update": self.auto_update, "dtype": self.centers.dtype}
         named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         return f"{self.num_classes}, {self.feat_dim}, {named}"
 
-    @torch.compiler.disable  # PyTorch's compiler cannot look into C
-    def _check_settings(self) -> None:
-        settings = {name: getattr(self, name) for name in _settings.SETTINGS}
-        _settings.check_settings(settings)
+    def _settings(self) -> Settings:
+        """Return the settings as they are, checked or not."""
+        return Settings(
+            self.reduction,
+            self.loss_weight,
+            self.ignore_index,
+            self.alpha,
+            self.normalize,
+        )
 
-    def _gather(
-        self,
-        embeddings: Tensor,
-        labels: Tensor,
-        sample_weight: Tensor | None,
-        group: dist.ProcessGroup,
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the rows of all ranks, if they are right on each."""
+    def _batch(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+    ) -> Batch:
+        return Batch(embeddings, labels, self.centers, sample_weight)
+
+    def _rows_of_all_ranks(
+        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+    ) -> Batch:
+        """Return the rows of the process group, without their graph.
+
+        An error in the rows of any rank is raised on all ranks.
+        """
+        embeddings = embeddings.detach()
+        weights = sample_weight if sample_weight is None else sample_weight.detach()
+        batch = self._batch(embeddings, labels, weights)
+        if self.process_group is None:
+            return batch
         error = None
         try:
-            self._check_settings()
-            _plain.check(
-                embeddings, labels, self.centers, sample_weight, self.ignore_index
-            )
+            _plain.check_settings(self._settings())
+            _plain.check_batch(batch, self.ignore_index)
         except (TypeError, ValueError, IndexError) as found:
             error = found
-        return gather_rows(embeddings, labels, sample_weight, error, group)
+        rows = gather_rows(embeddings, labels, weights, error, self.process_group)
+        return self._batch(*rows)
 
-    # Those below take checked tensors: to C where that can be, else to plain PyTorch.
-
-    def _loss(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-    ) -> Tensor:
-        objective = (self.reduction, self.loss_weight, self.ignore_index)
-        if not _in_c(embeddings, sample_weight):
-            self._check_settings()
-            rest = (labels, self.centers, sample_weight)
-            _plain.check(embeddings, *rest, self.ignore_index)
-            return _plain.loss(embeddings, *rest, *objective)
-        cpu = _ops if _looked_at(embeddings) else _cpu
-        embeddings, labels = _kept(embeddings), _kept(labels)
-        sample_weight = sample_weight if sample_weight is None else _kept(sample_weight)
-        batch = (_rows(embeddings), labels, self.centers, sample_weight)
-        if not (torch.is_grad_enabled() and embeddings.requires_grad):
-            return cpu.loss(*batch, *objective)
-        loss, gradient = cpu.value_and_grad(*batch, *objective)
-        return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
-
-    def _step(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-    ) -> Tensor:
-        objective = (self.reduction, self.loss_weight, self.ignore_index)
-        cpu = _ops if _looked_at(embeddings) else _cpu
-        embeddings, labels = _kept(embeddings), _kept(labels)
-        sample_weight = sample_weight if sample_weight is None else _kept(sample_weight)
-        batch = (_rows(embeddings), labels, self.centers, sample_weight)
-        loss, gradient = cpu.step(*batch, *objective, self.alpha, self.normalize)
-        # Past the attribute machinery of modules, which takes longer than the copy.
-        self.__dict__["_last_move"] = (labels.clone(), self.ignore_index)
-        return cpu.attach(embeddings, labels, loss, gradient, sample_weight, *objective)
-
-    def _move(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-    ) -> Tensor:
-        batch = (embeddings, labels, self.centers, sample_weight)
-        rate = (self.alpha, self.normalize, self.ignore_index)
-        if _in_c(embeddings, None):
-            cpu = _ops if _looked_at(embeddings) else _cpu
-            updated = cpu.update_centers(*batch, *rate)
-        else:
-            self._check_settings()
-            _plain.check(*batch, self.ignore_index)
-            updated = _plain.update_centers(*batch, *rate)
-        self._last_move = (labels.clone(), self.ignore_index)
+    def _update(self, rows: Batch) -> Tensor:
+        """Update the centers; return the number of classes."""
+        updated = _dispatch.update_centers(rows, self._settings())
+        self._last_update.set(rows.labels, self.ignore_index)
         return updated
 
 
@@ -432,55 +420,8 @@ def _check_tensors(
             )
 
 
-def _detached(
-    embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    weights = None if sample_weight is None else sample_weight.detach()
-    return embeddings.detach(), labels, weights
-
-
-def _as_numpy_has(sample_weight: Tensor | None) -> Tensor | None:
-    """Return the weights in a dtype that NumPy has by itself."""
+def _numpy_compatible(sample_weight: Tensor | None) -> Tensor | None:
+    """Return the weights in a dtype that NumPy has without ml_dtypes."""
     if sample_weight is not None and sample_weight.dtype is torch.bfloat16:
         return sample_weight.float()
     return sample_weight
-
-
-def _kept(tensor: Tensor) -> Tensor:
-    """Return what can be kept for the backward pass.
-
-    What was made under `torch.inference_mode` cannot, and PyTorch would say so when
-    the centers have moved already.
-    """
-    compiling = torch.compiler.is_compiling()  # and cannot ask
-    return tensor.clone() if not compiling and tensor.is_inference() else tensor
-
-
-def _rows(embeddings: Tensor) -> Tensor:
-    """Return the embeddings as numbers for C.
-
-    A gradient divided by the number of rows may be too small for float16, until a
-    scaled loss multiplies it: it is kept in float32, and for that so are these.
-    """
-    rows = embeddings.detach()
-    return rows.float() if rows.dtype is torch.float16 else rows
-
-
-def _looked_at(embeddings: Tensor) -> bool:
-    """Whether PyTorch follows what is computed, and so has to find operators."""
-    return torch.compiler.is_compiling() or type(embeddings) is not Tensor
-
-
-def _in_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
-    """Whether C can take these, and PyTorch needs no other derivative from it."""
-    if embeddings.device.type != "cpu":
-        return False
-    weights_matter = sample_weight is not None and sample_weight.requires_grad
-    if weights_matter and torch.is_grad_enabled():
-        return False
-    if torch.compiler.is_compiling():
-        return True  # pragma: no cover: PyTorch reads it, and runs what it made of it
-    if transforming():
-        return False
-    given = (embeddings,) if sample_weight is None else (embeddings, sample_weight)
-    return all(forward_ad.unpack_dual(x).tangent is None for x in given)

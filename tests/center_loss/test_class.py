@@ -1,4 +1,4 @@
-"""The class: calls, construction, centers from features."""
+"""CenterLoss: calls, construction, centers from features."""
 
 import inspect
 
@@ -24,8 +24,8 @@ DEFAULTS = {
     "normalize": True,
     "ignore_index": None,
 }
-OF_THE_CENTERS = ("alpha", "normalize", "ignore_index")
-OF_THE_LOSS = ("reduction", "loss_weight", "ignore_index")
+UPDATE_SETTINGS = ("alpha", "normalize", "ignore_index")
+LOSS_SETTINGS = ("reduction", "loss_weight", "ignore_index")
 NAN = float("nan")
 
 
@@ -49,7 +49,7 @@ def sample_weight(request):
 def test_call_equals_loss(settings, sample_weight):
     x, y, c = batch((6, 3), 4)
     loss_fn = CenterLoss(4, 3, init=c.copy(), **settings)
-    given = {name: settings[name] for name in OF_THE_LOSS}
+    given = {name: settings[name] for name in LOSS_SETTINGS}
     expected = centerloss.loss(x, y, c, sample_weight=sample_weight, **given)
     assert bits(loss_fn(x, y, sample_weight)) == bits(expected)
     assert bits(loss_fn.centers) == bits(c)
@@ -58,7 +58,7 @@ def test_call_equals_loss(settings, sample_weight):
 def test_value_and_grad_equals_the_function(settings, sample_weight):
     x, y, c = batch((6, 3), 4)
     loss_fn = CenterLoss(4, 3, init=c.copy(), **settings)
-    given = {name: settings[name] for name in OF_THE_LOSS}
+    given = {name: settings[name] for name in LOSS_SETTINGS}
     expected = centerloss.value_and_grad(x, y, c, sample_weight=sample_weight, **given)
     assert bits(loss_fn.value_and_grad(x, y, sample_weight)) == bits(expected)
     assert bits(loss_fn.centers) == bits(c)
@@ -67,7 +67,7 @@ def test_value_and_grad_equals_the_function(settings, sample_weight):
 def test_update_equals_update_centers(settings, sample_weight):
     x, y, c = batch((6, 3), 4)
     loss_fn = CenterLoss(4, 3, init=c.copy(), **settings)
-    given = {name: settings[name] for name in OF_THE_CENTERS}
+    given = {name: settings[name] for name in UPDATE_SETTINGS}
     expected = centerloss.update_centers(x, y, c, sample_weight=sample_weight, **given)
     assert loss_fn.update(x, y, sample_weight) == expected
     assert expected == len(set(y) - {settings["ignore_index"]})
@@ -130,7 +130,7 @@ def test_a_wrong_setting_is_found_by_the_next_call(name):
     assert bits(loss_fn.centers) == bits(c)
 
 
-def test_what_is_written_to_the_centers_counts():
+def test_writing_to_the_centers_affects_the_next_call():
     x, y, _ = batch((6, 3), 4)
     loss_fn = CenterLoss(4, 3, init="zeros")
     loss_fn.centers[...] = x[0]
@@ -184,19 +184,19 @@ def test_zero_centers(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_an_array_is_kept_as_it_is(dtype):
+def test_an_array_is_used_without_a_copy(dtype):
     centers = np.ones((4, 3), dtype)
     assert CenterLoss(4, 3, init=centers).centers is centers
     assert np.all(centers == 1)
 
 
-def test_a_row_strided_array_is_kept_too():
-    everything = np.zeros((4, 10), np.float32)
-    loss_fn = CenterLoss(4, 3, init=everything[:, 2:5])
+def test_a_row_strided_array_is_used_without_a_copy():
+    whole = np.zeros((4, 10), np.float32)
+    loss_fn = CenterLoss(4, 3, init=whole[:, 2:5])
     loss_fn.update([[1.0, 1.0, 1.0]], [1])
     expected = np.zeros((4, 10))
     expected[1, 2:5] = 0.25
-    assert np.array_equal(everything, expected)
+    assert np.array_equal(whole, expected)
 
 
 def test_memory_mapped_centers(tmp_path):
@@ -213,7 +213,7 @@ def test_memory_mapped_centers(tmp_path):
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0), (0, 0)])
-def test_nothing_to_hold(shape):
+def test_sizes_of_zero(shape):
     loss_fn = CenterLoss(*shape)
     value, gradient = loss_fn.step(np.zeros((0, shape[1]), np.float32), [])
     assert (value, gradient.shape) == (0.0, (0, shape[1]))
@@ -255,7 +255,7 @@ WRONG = [
         TypeError,
         "dtype is 'float31', expected float32 or float64",
     ),
-    # NumPy would make it float64, which nobody asked for.
+    # NumPy would take it as float64.
     ({"dtype": None}, TypeError, "dtype is None, expected float32 or float64"),
     ({"alpha": "x"}, TypeError, "alpha is 'x', expected a number"),
     ({"normalize": 1}, TypeError, "normalize is 1, expected True or False"),
@@ -318,7 +318,7 @@ def test_wrong_arguments(given, error, message):
     assert str(caught.value) == message
 
 
-def test_an_error_draws_no_number():
+def test_an_error_draws_no_random_number():
     rng = np.random.default_rng(5)
     for wrong in ({"alpha": -1}, {"dtype": "float16"}, {"reduction": "max"}):
         with pytest.raises((TypeError, ValueError)):
@@ -340,7 +340,7 @@ def test_init_centers_are_class_means(dtype):
     for label in set(y.tolist()):
         rows = wide[y == label]
         mean = rows.mean(axis=0)
-        # Sum and mean are rounded to the dtype, and each addition to float64.
+        # Sum and mean are rounded to the dtype, each addition to float64.
         bound = 1.5 * np.finfo(dtype).eps + len(rows) * np.finfo(np.float64).eps
         assert np.all(np.abs(loss_fn.centers[label] - mean) <= bound * mean)
     assert np.all(np.isnan(loss_fn.centers[4]))
@@ -365,13 +365,13 @@ def test_init_centers_from_no_features():
     assert not np.any(loss_fn.centers)
 
 
-def test_init_centers_of_features_that_add_up_to_infinity():
+def test_init_centers_of_features_whose_sum_overflows():
     loss_fn = CenterLoss(2, 1, init="zeros")
     assert loss_fn.init_centers([[3e38], [3e38], [1.0]], [0, 0, 1]) == 2
     assert loss_fn.centers.ravel().tolist() == [np.inf, 1.0]
 
 
-def test_init_centers_changes_nothing_when_numpy_is_told_to_raise():
+def test_init_centers_changes_nothing_if_numpy_raises_on_underflow():
     loss_fn = CenterLoss(2, 2, init=np.full((2, 2), 7, np.float32))
     tiny = np.array([[1e-45, 1e-45], [0, 0]], np.float32)
     with np.errstate(all="raise"), pytest.raises(FloatingPointError):

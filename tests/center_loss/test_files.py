@@ -1,4 +1,4 @@
-"""A CenterLoss saved and loaded: whole, in place of an older file, or damaged."""
+"""Saving and loading a CenterLoss: round trips, replaced files, damaged files."""
 
 import enum
 import os
@@ -30,9 +30,9 @@ def path(tmp_path):
 def test_round_trip(path, shape, settings, dtype):
     loss_fn = CenterLoss(*shape, dtype=dtype, **settings)
     loss_fn.save(path)
-    twin = CenterLoss.load(path)
-    assert_same(twin, loss_fn)
-    twin.step(np.zeros((0, shape[1]), dtype), [])
+    other = CenterLoss.load(path)
+    assert_same(other, loss_fn)
+    other.step(np.zeros((0, shape[1]), dtype), [])
 
 
 def test_special_values_round_trip(path):
@@ -61,6 +61,17 @@ def test_a_subclass_loads_itself(path):
 
     Mine(3, 2).save(path)
     assert type(Mine.load(path)) is Mine
+
+
+def test_an_error_of_a_subclass_is_not_an_error_of_the_file(path):
+    class Named(CenterLoss):
+        def __init__(self, name):
+            super().__init__(3, 2)
+            self.name = name
+
+    Named("mine").save(path)
+    with pytest.raises(TypeError, match="__init__\\(\\) got an unexpected keyword"):
+        Named.load(path)
 
 
 @pytest.mark.parametrize("kind", [str, os.fsencode, lambda path: path])
@@ -122,8 +133,8 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_else(path):
     older = CenterLoss(3, 2)
     older.save(path)
     limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    for most in (0, 100, 2000, 4096, 10000, 20000, 23000):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limit[1]))
+    for max_size in (0, 100, 2000, 4096, 10000, 20000, 23000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (max_size, limit[1]))
         try:
             with pytest.raises(OSError, match="File too large"):
                 CenterLoss(3000, 2).save(path)
@@ -135,7 +146,7 @@ def test_a_full_disk_leaves_the_older_file_and_nothing_else(path):
 
 @pytest.mark.parametrize("before", [True, False])
 def test_an_interrupt_comes_out_and_leaves_nothing(path, monkeypatch, before):
-    """Ctrl-C right before or after the file gets its name."""
+    """Ctrl-C right before or after the renaming."""
     older, newer = CenterLoss(3, 2), CenterLoss(3, 2)
     older.save(path)
     replace = os.replace
@@ -161,7 +172,7 @@ def test_an_interrupt_comes_out_and_leaves_nothing(path, monkeypatch, before):
         ("normalize", "no", TypeError),
     ],
 )
-def test_a_setting_that_no_call_takes_is_not_saved(path, name, value, error):
+def test_an_invalid_setting_is_not_saved(path, name, value, error):
     loss_fn = CenterLoss(3, 2)
     loss_fn.save(path)
     before = path.read_bytes()
@@ -184,7 +195,7 @@ def test_a_setting_that_no_call_takes_is_not_saved(path, name, value, error):
         (np.array(1.0), ValueError, r"centers has shape \(\), expected \(classes, f"),
     ],
 )
-def test_centers_that_no_call_takes_are_not_saved(path, centers, error, message):
+def test_invalid_centers_are_not_saved(path, centers, error, message):
     loss_fn = CenterLoss(3, 2)
     loss_fn.save(path)
     before = path.read_bytes()
@@ -200,7 +211,7 @@ class Reduction(str, enum.Enum):  # noqa: UP042 (its str() is another text)
     SUM = "sum"
 
 
-def test_a_reduction_that_is_an_enum_is_saved_as_its_text(path):
+def test_an_enum_as_reduction_is_saved_as_text(path):
     loss_fn = CenterLoss(3, 2, reduction=Reduction.SUM)
     assert "reduction='sum'" in repr(loss_fn)
     loss_fn.save(path)
@@ -216,7 +227,7 @@ def test_settings_loaded_are_plain_values():
     assert repr(loss_fn.alpha) == "0.25"
 
 
-def test_the_file_is_on_the_disk_before_it_gets_its_name(path, monkeypatch):
+def test_the_file_is_synced_before_it_is_renamed(path, monkeypatch):
     events = []
     fsync, replace = os.fsync, os.replace
 
@@ -232,7 +243,7 @@ def test_the_file_is_on_the_disk_before_it_gets_its_name(path, monkeypatch):
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "replace", watched_replace)
     CenterLoss(3, 2).save(path)
-    # Windows opens no folder, and keeps the names in it without being asked.
+    # On Windows a folder cannot be opened, and its entries need no fsync.
     size = path.stat().st_size
     assert events == [size, "rename", "folder"][: 2 if os.name == "nt" else 3]
 
@@ -284,12 +295,12 @@ def test_a_missing_folder(tmp_path):
 
 
 def contents(**changes):
-    """What a file holds, with changes; None leaves an entry out."""
+    """The entries of a file, with changes; None leaves an entry out."""
     entries = {"format": 1, "centers": np.ones((3, 2), np.float32), **SETTINGS}
     return {k: v for k, v in (entries | changes).items() if v is not None}
 
 
-def assert_no_state(path, reason=None):
+def assert_invalid(path, reason=None):
     with pytest.raises(ValueError, match=reason) as caught:
         CenterLoss.load(path)
     assert str(caught.value).startswith(f"{path} is no saved CenterLoss: ")
@@ -304,7 +315,7 @@ def test_truncated_anywhere(path):
     CenterLoss(3, 2, **SETTINGS).save(path)
     for length in reversed(range(path.stat().st_size)):
         os.truncate(path, length)
-        assert_no_state(path)
+        assert_invalid(path)
 
 
 def test_any_byte_changed_is_an_error_or_harmless(path):
@@ -321,18 +332,18 @@ def test_any_byte_changed_is_an_error_or_harmless(path):
         for i, byte in enumerate(whole):
             write(i, byte ^ 0x81)
             try:
-                twin = CenterLoss.load(path)
+                other = CenterLoss.load(path)
             except ValueError:
-                assert_no_state(path)
+                assert_invalid(path)
                 errors += 1
             else:
-                assert_same(twin, loss_fn)
+                assert_same(other, loss_fn)
             write(i, byte)
     assert errors > len(whole) / 2
 
 
 def test_any_bit_of_a_long_file_changed_is_an_error_or_harmless(path):
-    """Where an array is read in pieces, and its header may lie about the rest."""
+    """An array that is read in pieces, with a header that may be wrong."""
     loss_fn = CenterLoss(3000, 4)
     loss_fn.save(path)
     whole = path.read_bytes()
@@ -344,11 +355,11 @@ def test_any_bit_of_a_long_file_changed_is_an_error_or_harmless(path):
             changed[i] ^= 1 << bit
             path.write_bytes(changed)
             try:
-                twin = CenterLoss.load(path)
+                other = CenterLoss.load(path)
             except ValueError:
                 errors += 1
             else:
-                assert_same(twin, loss_fn)
+                assert_same(other, loss_fn)
     assert errors > 1000
 
 
@@ -357,41 +368,41 @@ def test_a_shape_that_does_not_fit_the_file(path, rows):
     CenterLoss(3000, 4).save(path)
     changed = path.read_bytes().replace(b"(3000, 4)", b"(%d, 4)" % rows)
     path.write_bytes(changed)
-    assert_no_state(path)
+    assert_invalid(path)
 
 
 @pytest.mark.parametrize("name", ["centers", "centers.npy"])
-def test_a_name_that_is_there_twice(path, name):
-    """One of the two would not be looked at."""
+def test_an_entry_that_occurs_twice(path, name):
+    """One of the two would not be checked."""
     np.savez(path, **contents())
     with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # zipfile says so too
+        warnings.simplefilter("ignore")  # zipfile warns too
         archive.writestr(name, b"")
-    assert_no_state(path, "it has an entry twice$")
+    assert_invalid(path, "it has an entry twice$")
 
 
-def test_a_descriptor_is_no_path(path):
+def test_a_file_descriptor_is_no_path(path):
     CenterLoss(3, 2).save(path)
     with path.open("rb") as file:
         with pytest.raises(TypeError, match="PathLike"):
             CenterLoss.load(file.fileno())
-        assert file.read(2) == b"PK"  # it is open still
+        assert file.read(2) == b"PK"  # still open
 
 
 def test_foreign_files(path):
     for content in (b"", b"PK", b"not a saved state\n" * 100, pickle.dumps({"a": 1})):
         path.write_bytes(content)
-        assert_no_state(path, "it is no .npz file$")
+        assert_invalid(path, "it is no .npz file$")
     with path.open("wb") as file:
         np.save(file, np.zeros(3))
-    assert_no_state(path, "it is no .npz file$")
+    assert_invalid(path, "it is no .npz file$")
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("hello.txt", "hello")
-    assert_no_state(path, "it has no 'format', expected format, centers, alpha, ")
+    assert_invalid(path, "it has no 'format', expected format, centers, alpha, ")
 
 
 class Bomb:
-    """Says so when it is unpickled."""
+    """Sets a flag when it is unpickled."""
 
     exploded = False
 
@@ -402,13 +413,13 @@ class Bomb:
 @pytest.mark.parametrize("name", ["format", "centers", "alpha"])
 def test_nothing_is_unpickled(path, name):
     np.savez(path, **contents(**{name: np.array([Bomb()], dtype=object)}))
-    assert_no_state(path, "allow_pickle=False$")
+    assert_invalid(path, "allow_pickle=False$")
     assert not Bomb.exploded
 
 
 @pytest.mark.parametrize("shape", [(1 << 20, 2), (1 << 34, 2), (1 << 50, 2)])
-def test_a_shape_that_is_a_lie(path, shape):
-    """No memory is asked for that the file could not fill."""
+def test_a_shape_larger_than_the_file(path, shape):
+    """It is refused before memory is allocated."""
     np.savez(path, **contents(centers=None))
     header = {"descr": "<f4", "fortran_order": False, "shape": shape}
     with (
@@ -417,22 +428,22 @@ def test_a_shape_that_is_a_lie(path, shape):
     ):
         np.lib.format.write_array_header_1_0(file, header)
         file.write(bytes(24))
-    assert_no_state(path, rf"centers has shape \({shape[0]}, 2\), more than the file h")
+    assert_invalid(path, rf"centers has shape \({shape[0]}, 2\), more than the file h")
 
 
 @pytest.mark.parametrize("descr", ["-" * 9000 + "1", "~" * 9900 + "1", "(" * 900])
-def test_a_header_that_is_a_trap(path, descr):
-    """Deep enough for Python's parser to run out of its stack, as a MemoryError."""
+def test_a_header_that_exhausts_the_parser(path, descr):
+    """It would raise MemoryError in Python's parser."""
     np.savez(path, **contents(centers=None))
     with zipfile.ZipFile(path, "a") as archive:
         size = len(descr).to_bytes(2, "little")
         archive.writestr(
             "centers.npy", np.lib.format.magic(1, 0) + size + descr.encode()
         )
-    assert_no_state(path)
+    assert_invalid(path)
 
 
-def test_too_little_memory_is_no_damage(path, monkeypatch):
+def test_memory_error_is_not_damage(path, monkeypatch):
     CenterLoss(3, 2).save(path)
 
     def load(*_, **__):
@@ -461,9 +472,9 @@ def test_too_little_memory_is_no_damage(path, monkeypatch):
         ({"ignore_index": 0.5}, "ignore_index is 0.5, expected an integer or None$"),
     ],
 )
-def test_an_archive_with_something_wrong(path, changes, reason):
+def test_an_archive_with_a_wrong_entry(path, changes, reason):
     np.savez(path, **contents(**changes))
-    assert_no_state(path, reason)
+    assert_invalid(path, reason)
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])
@@ -486,7 +497,7 @@ def test_a_compressed_archive_loads(path):
     assert repr(CenterLoss.load(path)) == repr(CenterLoss(3, 2, **SETTINGS))
 
 
-def test_the_most_compressed_archive_loads(path):
+def test_an_archive_of_maximal_compression_loads(path):
     np.savez_compressed(path, **contents(centers=np.zeros((5000, 1000))))
     assert path.stat().st_size < 5000 * 1000 * 8 / 900
     assert not CenterLoss.load(path).centers.any()

@@ -47,6 +47,16 @@ def test_import_needs_numpy_alone(tmp_path):
     assert set(output.split()) - {"numpy"} - sys.stdlib_module_names == {"centerloss"}
 
 
+def test_reload(tmp_path):
+    """The extension module stays the same; it cannot be loaded twice."""
+    script = (
+        "import importlib, centerloss\n"
+        "step = centerloss.step\n"
+        "assert importlib.reload(centerloss).step is step\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path)
+
+
 def test_import_logs_at_debug_level(tmp_path):
     script = (
         "import logging\n"

@@ -1,13 +1,13 @@
-"""Batches of tensors, and what several files say about them."""
+"""Batches of tensors, modules and comparisons that several test files share."""
 
 import ml_dtypes
 import numpy as np
 import pytest
 import torch
 
-from centerloss.torch import CenterLoss
+from centerloss.torch import CenterLoss, _dispatch
 
-# Of the embeddings and of the centers.
+# Dtypes of the embeddings and of the centers.
 DTYPES = [
     (torch.float32, torch.float32),
     (torch.float64, torch.float64),
@@ -21,8 +21,13 @@ REDUCTIONS = ("mean", "sum", "none")
 reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 
+def use_plain_operations(monkeypatch):
+    """Compute as on devices other than the CPU."""
+    monkeypatch.setattr(_dispatch, "can_use_c", lambda *_: False)
+
+
 def batch(rows=24, row=6, classes=7, dtype=torch.float32, seed=0):
-    """Embeddings that need a gradient, labels of all classes but the last, weights."""
+    """Embeddings that need a gradient, labels of all but the last class, weights."""
     source = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(rows, row, generator=source, dtype=torch.float64)
     labels = torch.randint(0, classes - 1, (rows,), generator=source)
@@ -31,14 +36,14 @@ def batch(rows=24, row=6, classes=7, dtype=torch.float32, seed=0):
 
 
 def module(row=6, classes=7, dtype=torch.float32, seed=1, **settings):
-    """A module with centers of its own seed."""
+    """A module with random centers."""
     source = torch.Generator().manual_seed(seed)
     centers = torch.randn(classes, row, generator=source, dtype=torch.float64)
     return CenterLoss(classes, row, init=centers.to(dtype), **settings)
 
 
 def copied(tensor):
-    """An array of the values now, of the same dtype."""
+    """Return a copy of the values as an array of the same dtype."""
     tensor = tensor.detach()
     if tensor.dtype is torch.bfloat16:
         return tensor.float().numpy().astype(ml_dtypes.bfloat16)
@@ -46,6 +51,6 @@ def copied(tensor):
 
 
 def same_bits(a, b):
-    """Whether two tensors have dtype, shape and every bit in common."""
+    """Whether two tensors have the same dtype, shape and bits."""
     a, b = copied(a), copied(b)
     return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())

@@ -1,38 +1,38 @@
 """Derivatives: numerical ones, second ones, forward mode, transforms, hooks."""
 
+import importlib
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
 
-from centerloss.torch import _ops  # noqa: E402
+import centerloss.torch  # noqa: E402
+from centerloss.torch import _cpu, _dispatch, _ops  # noqa: E402
 from tests.torch.batches import batch, module, reductions, same_bits  # noqa: E402
 
-# PyTorch compiles its own rules of forward mode with what it advises against.
+# PyTorch compiles its own rules of forward mode with the deprecated torch.jit.script.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning"
 )
 
 
 def wide(rows=5, row=3, classes=4):
-    """A batch of float64, with a row of label 1 to ignore."""
+    """A batch of float64, in which class 1 has rows."""
     embeddings, _, weights = batch(rows, row, dtype=torch.float64)
     return embeddings, torch.arange(rows) % classes, weights.double()
 
 
 def still(**settings):
-    """A module of float64 in which nothing moves: gradcheck calls it many times."""
+    """A module of float64 without updates, since gradcheck calls it many times."""
     return module(3, 4, dtype=torch.float64, auto_update=False, **settings)
 
 
-IGNORED = [None, 1]
-ignored = pytest.mark.parametrize("ignore_index", IGNORED)
-
-
-@reductions
-@ignored
-@pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
+@pytest.mark.parametrize(
+    ("reduction", "ignore_index", "weighted"),
+    [("mean", None, False), ("sum", 1, False), ("none", None, True), ("mean", 1, True)],
+)
 def test_numerical_derivatives(reduction, ignore_index, weighted):
     loss_fn = still(reduction=reduction, ignore_index=ignore_index, loss_weight=0.3)
     embeddings, labels, weights = wide()
@@ -46,8 +46,9 @@ def test_numerical_derivatives(reduction, ignore_index, weighted):
     assert gradgradcheck(loss, embeddings, check_fwd_over_rev=True)
 
 
-@reductions
-@ignored
+@pytest.mark.parametrize(
+    ("reduction", "ignore_index"), [("mean", 1), ("sum", None), ("none", 1)]
+)
 def test_numerical_derivatives_by_weights_too(reduction, ignore_index):
     loss_fn = still(reduction=reduction, ignore_index=ignore_index, loss_weight=0.3)
     embeddings, labels, weights = wide()
@@ -71,7 +72,7 @@ def test_numerical_derivatives_of_images():
 
 @reductions
 def test_any_incoming_gradient(reduction):
-    """One number for all rows, or one for each; the module's gradient times it."""
+    """The gradient is multiplied by one number, or by one number per row."""
     embeddings, labels, _ = batch()
     once = module(reduction=reduction)(embeddings, labels)
     (gradient,) = torch.autograd.grad(once, embeddings, torch.ones_like(once))
@@ -82,9 +83,9 @@ def test_any_incoming_gradient(reduction):
 
 
 @reductions
-@pytest.mark.parametrize("ignore_index", IGNORED)
+@pytest.mark.parametrize("ignore_index", [None, 1])
 def test_gradient_penalty(reduction, ignore_index):
-    """The squared norm of the gradient, differentiated; centers move once."""
+    """Differentiate the squared norm of the gradient; centers are updated once."""
     settings = {"reduction": reduction, "ignore_index": ignore_index}
     embeddings, labels, weights = wide()
     loss_fn = module(3, 4, dtype=torch.float64, **settings)
@@ -105,8 +106,8 @@ def test_gradient_penalty(reduction, ignore_index):
     torch.testing.assert_close(embeddings.grad, expected)
 
 
-def test_gradients_that_are_to_be_differentiated_have_the_same_bits():
-    """Of rows with NaN or infinity, too: they are zero where the row is ignored."""
+def test_gradients_have_the_same_bits_with_create_graph():
+    """Also for rows with NaN or infinity; an ignored row has gradient zero."""
     embeddings, labels, _ = batch()
     x = embeddings.detach().clone()
     x[0], x[1], x[2, 3] = torch.nan, torch.nan, torch.inf
@@ -137,7 +138,7 @@ def test_func_grad():
 
 
 def test_func_lets_no_center_move():
-    """A transform takes no change in place: an error of PyTorch's, and none is made."""
+    """PyTorch refuses in-place changes inside a transform; nothing is changed."""
     embeddings, labels, _ = batch()
     loss_fn = module()
     with pytest.raises(RuntimeError, match="would mutate a captured Tensor"):
@@ -147,7 +148,7 @@ def test_func_lets_no_center_move():
 
 
 def test_func_vmap_of_grad_of_single_rows():
-    """A gradient for each sample by itself."""
+    """One gradient per sample."""
     embeddings, labels, _ = wide()
     loss_fn = still(reduction="sum")
     alone = torch.func.grad(lambda x, y: loss_fn(x[None], y[None]))
@@ -167,7 +168,7 @@ def test_func_jvp():
 
 
 def test_forward_mode_moves_no_center_by_itself():
-    """Dual numbers ask for no backward pass, which is what moves centers."""
+    """Centers are updated only if a backward pass may follow."""
     embeddings, labels, _ = wide()
     loss_fn = module(3, 4, dtype=torch.float64)
     before = loss_fn.centers.clone()
@@ -182,7 +183,7 @@ def test_forward_mode_moves_no_center_by_itself():
 @pytest.mark.parametrize("needs_gradient", [False, True])
 @pytest.mark.parametrize("which", ["embeddings", "weights"])
 def test_forward_mode_by_embeddings_and_by_weights(which, needs_gradient):
-    """Whether or not the weights could have a gradient, were any wanted."""
+    """Whether or not the weights require a gradient, under no_grad."""
     embeddings, labels, weights = batch(dtype=torch.float64)
     loss_fn = module(dtype=torch.float64, auto_update=False)
     weights = weights.double().requires_grad_(needs_gradient)
@@ -237,7 +238,7 @@ def test_hooks_see_the_gradient():
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_two_backward_passes_of_one_call(scale):
-    """Both find the same gradient; the centers moved before either, once."""
+    """Both return the same gradient; the centers are updated once, before either."""
     embeddings, labels, _ = batch()
     loss_fn = module()
     loss = loss_fn(embeddings, labels) * scale
@@ -250,7 +251,7 @@ def test_two_backward_passes_of_one_call(scale):
         torch.autograd.grad(loss, embeddings)
 
 
-def test_what_is_done_to_a_gradient_reaches_no_later_one():
+def test_changing_a_gradient_does_not_affect_later_ones():
     embeddings, labels, _ = batch()
     loss = module()(embeddings, labels)
     (first,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
@@ -264,7 +265,7 @@ def test_what_is_done_to_a_gradient_reaches_no_later_one():
 
 
 def test_gradients_of_two_losses_add_up():
-    """The embeddings have another use, as they do next to a softmax."""
+    """The embeddings have another use, as with a softmax."""
     embeddings, labels, _ = batch()
     (expected,) = torch.autograd.grad(module()(embeddings, labels), embeddings)
     (module()(embeddings, labels) + embeddings.pow(2).sum() / 2).backward()
@@ -273,7 +274,7 @@ def test_gradients_of_two_losses_add_up():
 
 @pytest.mark.parametrize("auto_update", [True, False])
 def test_labels_and_weights_from_inference_mode(auto_update):
-    """PyTorch keeps none such for a backward pass."""
+    """PyTorch does not save such tensors for a backward pass."""
     embeddings, *rest = batch()
     with torch.inference_mode():
         labels, weights = (x.clone() for x in rest)
@@ -298,7 +299,7 @@ def test_embeddings_from_inference_mode():
 
 
 def test_embeddings_changed_in_place_are_an_error():
-    """Not a wrong gradient: the backward pass of PyTorch says so."""
+    """PyTorch's backward pass raises instead of computing a wrong gradient."""
     embeddings, labels, _ = batch()
     rows = embeddings * 1
     loss = module()(rows, labels)
@@ -307,8 +308,8 @@ def test_embeddings_changed_in_place_are_an_error():
         loss.backward()
 
 
-def test_embeddings_changed_in_place_are_no_matter_to_the_plain_path():
-    """It keeps the differences, not the embeddings."""
+def test_embeddings_changed_in_place_with_plain_operations():
+    """The graph saves the differences, not the embeddings."""
     embeddings, labels, weights = batch()
     weights.requires_grad_()
     module()(embeddings, labels, weights).backward()
@@ -321,7 +322,7 @@ def test_embeddings_changed_in_place_are_no_matter_to_the_plain_path():
 
 
 def test_a_backward_pass_after_the_centers_moved_on():
-    """Two calls, then both backward passes: each at the centers of its own call."""
+    """Two calls, then both backward passes, each at the centers of its call."""
     embeddings, labels, _ = batch()
     loss_fn, apart = module(), module()
     losses = [loss_fn(embeddings, labels) for _ in range(2)]
@@ -331,7 +332,7 @@ def test_a_backward_pass_after_the_centers_moved_on():
     assert same_bits(loss_fn.centers, apart.centers)
 
 
-def test_the_plain_path_too_has_gradients_after_the_centers_moved_on():
+def test_plain_operations_after_the_centers_moved_on():
     embeddings, labels, weights = batch()
     weights.requires_grad_()
     loss_fn, apart = module(), module()
@@ -345,7 +346,7 @@ def test_the_plain_path_too_has_gradients_after_the_centers_moved_on():
 
 
 def test_other_threads():
-    """A backward pass in a thread of its own, as autograd's for other devices."""
+    """A backward pass in another thread, as autograd has for other devices."""
     from concurrent.futures import ThreadPoolExecutor
 
     embeddings, labels, _ = batch()
@@ -356,7 +357,7 @@ def test_other_threads():
     assert same_bits(embeddings.grad, expected)
 
 
-# --- what PyTorch checks in operators ------------------------------------------------
+# --- operators -----------------------------------------------------------------------
 
 OPERATORS = {
     "loss": ("centers", "weights", "objective"),
@@ -368,13 +369,16 @@ OPERATORS = {
 
 
 @pytest.mark.parametrize("name", OPERATORS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16], ids=str)
 @pytest.mark.parametrize(
-    ("reduction", "weighted", "ignore_index"),
-    [("mean", False, None), ("none", True, 1), ("sum", True, None)],
+    ("dtype", "reduction", "weighted", "ignore_index"),
+    [
+        (torch.float64, "mean", False, None),
+        (torch.bfloat16, "none", True, 1),
+        (torch.bfloat16, "sum", True, None),
+    ],
 )
 def test_opcheck(name, dtype, reduction, weighted, ignore_index):
-    """The schema tells the truth; fake, autograd and AOT agree with what runs."""
+    """Schema, fake implementation, autograd and AOT agree with the CPU function."""
     wide = dtype is torch.float64
     embeddings, labels, weights = batch(dtype=dtype)
     centers = module(dtype=dtype if wide else torch.float32).centers
@@ -391,4 +395,58 @@ def test_opcheck(name, dtype, reduction, weighted, ignore_index):
     if name != "attach":
         embeddings = embeddings.detach()
     given = [value for part in OPERATORS[name] for value in parts[part]]
-    torch.library.opcheck(getattr(_ops, name), (embeddings, labels, *given))
+    operator = getattr(torch.ops.centerloss, name).default
+    torch.library.opcheck(operator, (embeddings, labels, *given))
+
+
+def test_reload():
+    """PyTorch refuses to register an operator twice."""
+    importlib.reload(_ops)
+    importlib.reload(centerloss.torch)
+    embeddings, labels, _ = batch()
+    assert centerloss.torch.CenterLoss(7, 6)(embeddings, labels) > 0
+
+
+# --- without private functions of PyTorch --------------------------------------------
+
+
+def test_without_the_function_that_tells_whether_a_graph_is_kept(monkeypatch):
+    """Every graph is treated as one that is kept, with the same bits."""
+    embeddings, labels, _ = batch()
+    expected = gradient_of(module(), embeddings, labels)
+    with monkeypatch.context() as patch:
+        patch.delattr(torch._C._autograd, "_get_current_graph_task_keep_graph")
+        importlib.reload(_cpu)
+    try:
+        loss_fn = module()
+        assert same_bits(gradient_of(loss_fn, embeddings, labels), expected)
+        loss = loss_fn(embeddings, labels)
+        (first,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
+        (second,) = torch.autograd.grad(loss, embeddings)
+        assert first.data_ptr() != second.data_ptr()
+        assert same_bits(first, second)
+    finally:
+        importlib.reload(_cpu)
+
+
+def test_without_the_function_that_tells_whether_a_transform_runs(monkeypatch):
+    """PyTorch's operations compute every batch, with all errors."""
+    embeddings, labels, weights = wide()
+    expected = gradient_of(still(), embeddings, labels)
+    with monkeypatch.context() as patch:
+        patch.delattr(torch._C, "_are_functorch_transforms_active")
+        importlib.reload(_dispatch)
+    try:
+        assert not _dispatch.can_use_c(embeddings, weights)
+        loss_fn = module(3, 4, dtype=torch.float64)
+        before = loss_fn.centers.clone()
+        with pytest.raises(IndexError, match=r"^labels\[2\] is 6, but there are 4 cl"):
+            loss_fn(embeddings, 3 * labels)
+        assert torch.equal(loss_fn.centers, before)
+        torch.testing.assert_close(gradient_of(loss_fn, embeddings, labels), expected)
+        assert not torch.equal(loss_fn.centers, before)
+        ours = torch.func.grad(still())(embeddings.detach(), labels)
+        torch.testing.assert_close(ours, expected)
+    finally:
+        importlib.reload(_dispatch)
+    assert _dispatch.can_use_c(embeddings, weights)

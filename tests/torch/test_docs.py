@@ -1,5 +1,6 @@
-"""The code of docs/pytorch.md and of the README runs, and prints what it says."""
+"""The code of docs/pytorch.md and of the README runs, and prints the given output."""
 
+import functools
 import re
 import socket
 from pathlib import Path
@@ -21,7 +22,7 @@ def blocks(name):
 
 @pytest.fixture
 def one_rank(monkeypatch):
-    """The environment that torchrun gives to a single process."""
+    """The environment variables that torchrun sets for a single process."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -33,7 +34,10 @@ def one_rank(monkeypatch):
 # PyTorch's compiler imports what PyTorch itself calls deprecated.
 @pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.usefixtures("one_rank")
-def test_blocks_run_and_print_what_they_say(capsys, monkeypatch, tmp_path):
+def test_blocks_print_the_output_in_their_comments(capsys, monkeypatch, tmp_path):
+    # Compiling to C++ takes a minute; test_training.py does that.
+    eager = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", eager)
     monkeypatch.chdir(tmp_path)
     old = torch.randn(10, 8)
     torch.save({"fc.bias": torch.zeros(10), "center_loss.centers": old}, "old.pt")
@@ -41,8 +45,8 @@ def test_blocks_run_and_print_what_they_say(capsys, monkeypatch, tmp_path):
     namespace = {"__name__": "page"}
     for block in blocks("docs/pytorch.md"):
         exec(compile(block, "page", "exec"), namespace)
-        said = re.findall(r"^print\(.*\)  # (.*)$", block, re.M)
-        assert capsys.readouterr().out.splitlines() == said
+        expected = re.findall(r"^print\(.*\)  # (.*)$", block, re.M)
+        assert capsys.readouterr().out.splitlines() == expected
         if "convert_state_dict" in block:
             assert torch.equal(namespace["center_loss"].centers, old)
 

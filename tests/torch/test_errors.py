@@ -1,7 +1,7 @@
-"""Every wrong call of the module has its error, and nothing has changed after it.
+"""Every wrong call of the module raises its error and changes nothing.
 
-The wrong calls are those of the NumPy functions, as far as tensors can be wrong in that
-way, with the same messages; then those that only tensors can be.
+The wrong calls are those of the NumPy functions that tensors can have; then those that
+only tensors can have.
 """
 
 import numpy as np
@@ -9,24 +9,30 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from centerloss.torch import CenterLoss, _module  # noqa: E402
-from tests.helpers.error_cases import FAULTS, good_call  # noqa: E402
-from tests.torch.batches import batch, module, same_bits  # noqa: E402
+from centerloss.torch import CenterLoss  # noqa: E402
+from tests.helpers.error_cases import faults, good_call  # noqa: E402
+from tests.torch.batches import (  # noqa: E402
+    batch,
+    module,
+    same_bits,
+    use_plain_operations,
+)
 
 TENSORS = ("features", "labels", "sample_weight")
 SETTINGS = ("alpha", "normalize", "reduction", "loss_weight", "ignore_index")
+FAULTS = faults({"features": "embeddings"}, tensors=True)
 
 
-@pytest.fixture(params=["C", "plain"], autouse=True)
+@pytest.fixture(params=["C", "plain"])
 def path(request, monkeypatch):
-    """What runs: C, or the operations that other devices have."""
+    """Run the test in C and in PyTorch's operations."""
     if request.param == "plain":
-        monkeypatch.setattr(_module, "_in_c", lambda *_: False)
+        use_plain_operations(monkeypatch)
     return request.param
 
 
 def as_tensor(value):
-    """A tensor of these values and dtype, or None if there is no such tensor."""
+    """A tensor with these values and this dtype, or None if there is no such tensor."""
     if value is None:
         return None
     if not isinstance(value, np.ndarray) or not value.dtype.isnative:
@@ -36,28 +42,32 @@ def as_tensor(value):
     return torch.from_numpy(value.copy())
 
 
-def faults(name):
-    """Faults of a function that the module's settings and tensors can have."""
+def faults_of_tensors(name):
+    """Faults of a function that settings and tensors can have."""
     return [
         fault
         for fault in FAULTS
         if fault.applies_to(name)
-        and not {"centers", "out"} & set(fault.spoils)
-        and all(as_tensor(spoiled(name, fault)[part]) is not None for part in TENSORS)
+        and not {"centers", "out"} & set(fault.arguments)
+        and all(as_tensor(call_with(name, fault)[x]) is not None for x in TENSORS)
     ]
 
 
-def spoiled(name, fault):
-    """The arguments of a call with this fault; without, where there is none."""
+def one_per_kind(faults):
+    return list({str(fault): fault for fault in faults}.values())
+
+
+def call_with(name, fault):
+    """The arguments of a call with this fault, or of a good call."""
     call = good_call(name)
     if fault is not None:
-        fault.spoil(call)
+        fault.break_(call)
     return call
 
 
 def prepared(name, fault=None):
     """A module with the settings of the call, and the tensors."""
-    call = spoiled(name, fault)
+    call = call_with(name, fault)
     loss_fn = CenterLoss(5, 6, init=torch.from_numpy(call["centers"]))
     for setting in SETTINGS:
         if setting in call:
@@ -68,59 +78,64 @@ def prepared(name, fault=None):
     return loss_fn, tensors
 
 
-def of_tensors(message):
-    """The message of a NumPy function, said of tensors."""
-    message = message.replace("features", "embeddings").replace(
-        ".astype(np", ".to(torch"
-    )
-    return message.replace("embeddings.copy()", "embeddings.clone()")
-
-
-def assert_raises_and_changes_nothing(call, loss_fn, tensors, error, message):
+def assert_raises_and_changes_nothing(call, loss_fn, tensors, fault):
     before = [t.detach().clone() for t in (loss_fn.centers, *tensors)]
-    with pytest.raises(error) as raised:
+    with pytest.raises(fault.error) as raised:
         call(*tensors)
-    assert type(raised.value) is error
-    assert str(raised.value) == of_tensors(message)
+    assert type(raised.value) is fault.error
+    assert str(raised.value) == fault.message
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ == (raised.value.__context__ is not None)
     after = (loss_fn.centers, *tensors)
     for a, b in zip(after, before, strict=True):
-        assert torch.equal(a, b) or (same_bits(a, b) and b.isnan().any())
+        assert same_bits(a, b)
     assert tensors[0].grad is None
     assert loss_fn.num_updated == 0
 
 
-# Embeddings that can have no gradient move nothing: they are among those of eval mode.
-@pytest.mark.parametrize(
-    "fault",
-    [fault for fault in faults("step") if prepared("step", fault)[1][0].requires_grad],
-    ids=str,
-)
+# Embeddings of integers have no gradient, so they update no centers: see eval mode.
+IN_TRAINING = [
+    fault
+    for fault in faults_of_tensors("step")
+    if prepared("step", fault)[1][0].requires_grad
+]
+
+
+@pytest.mark.parametrize("fault", IN_TRAINING, ids=str)
 def test_wrong_calls_in_training_mode(fault):
     loss_fn, tensors = prepared("step", fault)
-    assert_raises_and_changes_nothing(
-        loss_fn, loss_fn, tensors, fault.error, fault.message
-    )
+    assert_raises_and_changes_nothing(loss_fn, loss_fn, tensors, fault)
 
 
-@pytest.mark.parametrize("fault", faults("value_and_grad"), ids=str)
+@pytest.mark.parametrize("fault", one_per_kind(IN_TRAINING), ids=str)
+def test_wrong_calls_in_training_mode_in_plain_operations(fault, monkeypatch):
+    use_plain_operations(monkeypatch)
+    loss_fn, tensors = prepared("step", fault)
+    assert_raises_and_changes_nothing(loss_fn, loss_fn, tensors, fault)
+
+
+@pytest.mark.parametrize(
+    "fault", one_per_kind(faults_of_tensors("value_and_grad")), ids=str
+)
+@pytest.mark.usefixtures("path")
 def test_wrong_calls_in_eval_mode(fault):
     loss_fn, tensors = prepared("value_and_grad", fault)
     loss_fn.eval()
-    assert_raises_and_changes_nothing(
-        loss_fn, loss_fn, tensors, fault.error, fault.message
-    )
+    assert_raises_and_changes_nothing(loss_fn, loss_fn, tensors, fault)
 
 
-@pytest.mark.parametrize("fault", faults("update_centers"), ids=str)
+@pytest.mark.parametrize(
+    "fault", one_per_kind(faults_of_tensors("update_centers")), ids=str
+)
+@pytest.mark.usefixtures("path")
 def test_wrong_calls_of_update(fault):
     loss_fn, tensors = prepared("update_centers", fault)
-    assert_raises_and_changes_nothing(
-        loss_fn.update, loss_fn, tensors, fault.error, fault.message
-    )
+    assert_raises_and_changes_nothing(loss_fn.update, loss_fn, tensors, fault)
 
 
-def test_the_good_call_is_one():
-    """Else the errors above might be others."""
+@pytest.mark.usefixtures("path")
+def test_the_good_call_is_accepted():
+    """Otherwise the errors above could come from elsewhere."""
     loss_fn, tensors = prepared("step")
     before = loss_fn.centers.clone()
     loss_fn(*tensors).sum().backward()
@@ -128,7 +143,27 @@ def test_the_good_call_is_one():
     assert not torch.equal(loss_fn.centers, before)
 
 
-# --- what only tensors can be --------------------------------------------------------
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("name", ["features", "centers", "embeddings.copy()"])
+def test_a_value_that_looks_like_a_name_is_quoted_as_it_is(name):
+    loss_fn = module()
+    loss_fn.reduction = name
+    with pytest.raises(ValueError, match="^reduction is ") as raised:
+        loss_fn(*batch())
+    message = f"reduction is {name!r}, expected 'none', 'sum' or 'mean'"
+    assert str(raised.value) == message
+
+
+def test_an_error_that_the_check_does_not_find_is_raised_as_it_is(monkeypatch):
+    """The check may pass if the arguments have changed in the meantime."""
+    monkeypatch.setattr("centerloss._core.check", lambda *_, **__: {})
+    loss_fn = module()
+    embeddings, labels, _ = batch()
+    with pytest.raises(ValueError, match="one label per row of features$"):
+        loss_fn(embeddings, labels[1:])
+
+
+# --- faults of tensors only ----------------------------------------------------------
 
 
 @pytest.mark.parametrize("how", ["forward", "update"])
@@ -142,7 +177,7 @@ def test_the_good_call_is_one():
         (2, np.ones(24), "ndarray"),
     ],
 )
-def test_no_tensors(how, place, value, kind):
+def test_arguments_that_are_no_tensors(how, place, value, kind):
     loss_fn, given = module(), list(batch())
     name = ("embeddings", "labels", "sample_weight")[place]
     given[place] = value
@@ -153,7 +188,7 @@ def test_no_tensors(how, place, value, kind):
 
 @pytest.mark.parametrize("how", ["forward", "update"])
 @pytest.mark.parametrize("name", ["embeddings", "labels", "sample_weight"])
-def test_other_devices(how, name):
+def test_tensors_on_another_device(how, name):
     loss_fn = module()
     given = dict(zip(("embeddings", "labels", "sample_weight"), batch(), strict=True))
     given[name] = given[name].to("meta")
@@ -166,7 +201,7 @@ def test_other_devices(how, name):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64], ids=str)
 def test_centers_in_half_precision_are_refused(dtype):
-    """At once, and after the whole network has been made so."""
+    """In the constructor, and after the whole network has been converted."""
     message = (
         f"^centers has dtype {str(dtype)[6:]}, expected float32 or float64: make it "
         r"with centers.to\(torch.float32\)$"
@@ -187,7 +222,7 @@ def test_centers_in_half_precision_are_refused(dtype):
 
 
 def test_embeddings_in_the_memory_of_the_centers(path):
-    """C refuses them; PyTorch's operations have read them before a center moves."""
+    """C refuses them; PyTorch's operations read them before they update the centers."""
     loss_fn, labels = module(), torch.arange(3)
     rows = loss_fn.centers.detach()[1:4].requires_grad_()
     expected = module()
@@ -201,8 +236,8 @@ def test_embeddings_in_the_memory_of_the_centers(path):
 
 
 @pytest.mark.parametrize("ignore_index", [None, -1])
-def test_a_bad_label_in_the_last_row(ignore_index):
-    """Of many, and the centers are as they were."""
+@pytest.mark.usefixtures("path")
+def test_a_bad_label_in_the_last_of_many_rows(ignore_index):
     loss_fn = module(ignore_index=ignore_index)
     embeddings, labels, _ = batch(5000)
     labels[-1] = 7
@@ -215,7 +250,7 @@ def test_a_bad_label_in_the_last_row(ignore_index):
     assert torch.equal(loss_fn.centers, module().centers)
 
 
-# --- making one ----------------------------------------------------------------------
+# --- the constructor -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -253,12 +288,12 @@ def test_wrong_sizes(sizes, error, message):
     ],
 )
 def test_wrong_init(init, error, message):
-    """Each at once, not in the first call."""
     with pytest.raises(error, match=f"^{message}"):
         CenterLoss(7, 6, init=init)
 
 
-def test_rows_of_a_larger_tensor_are_kept_as_centers():
+@pytest.mark.usefixtures("path")
+def test_rows_of_a_larger_tensor_are_used_as_centers():
     whole = torch.zeros(7, 9)
     loss_fn = CenterLoss(7, 6, init=whole[:, :6])
     embeddings, labels, _ = batch()
@@ -275,17 +310,19 @@ def test_rows_of_a_larger_tensor_are_kept_as_centers():
         ("process_group", "gloo", "one as from torch.distributed.new_group()"),
     ],
 )
-def test_wrong_settings_of_the_module_alone(name, value, expected):
+def test_wrong_settings_that_the_numpy_class_lacks(name, value, expected):
     with pytest.raises(TypeError) as raised:
         CenterLoss(7, 6, **{name: value})
     assert str(raised.value) == f"{name} is {value!r}, expected {expected}"
 
 
 @pytest.mark.parametrize(
-    "fault", [fault for fault in faults("step") if fault.spoils[0] in SETTINGS], ids=str
+    "fault",
+    one_per_kind(x for x in faults_of_tensors("step") if x.arguments[0] in SETTINGS),
+    ids=str,
 )
-def test_wrong_settings_are_refused_at_once(fault):
-    (name,) = fault.spoils
+def test_the_constructor_refuses_wrong_settings(fault):
+    (name,) = fault.arguments
     with pytest.raises(fault.error) as raised:
-        CenterLoss(7, 6, **{name: spoiled("step", fault)[name]})
+        CenterLoss(7, 6, **{name: call_with("step", fault)[name]})
     assert str(raised.value) == fault.message

@@ -1,4 +1,4 @@
-"""Loss, gradient and centers: those of the NumPy functions, and of other copies."""
+"""Loss, gradient and centers: as the NumPy functions, as other implementations."""
 
 import numpy as np
 import pytest
@@ -7,14 +7,17 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import centerloss  # noqa: E402
 from centerloss import reference  # noqa: E402
-from centerloss.torch import CenterLoss, _plain  # noqa: E402
+from centerloss.torch import CenterLoss  # noqa: E402
 from tests.torch.batches import (  # noqa: E402
+    DTYPES,
+    REDUCTIONS,
     batch,
     copied,
     dtypes,
     module,
     reductions,
     same_bits,
+    use_plain_operations,
 )
 
 SETTINGS = [
@@ -24,9 +27,17 @@ SETTINGS = [
     {"ignore_index": 2},
     {"ignore_index": -100},
 ]
-settings = pytest.mark.parametrize("settings", SETTINGS, ids=str)
-weighted = pytest.mark.parametrize("weighted", [False, True], ids=["", "weights"])
-# Rounding, in units of the largest number that it can come from.
+# Every pair of values of two parameters is in one of these 20 cases.
+cases = pytest.mark.parametrize(
+    ("dtype", "centers_dtype", "reduction", "settings", "weighted"),
+    [
+        (*DTYPES[j], REDUCTIONS[(i + j) % 3], SETTINGS[i], (i + j) % 2 == 1)
+        for i in range(len(SETTINGS))
+        for j in range(len(DTYPES))
+    ],
+)
+in_c_or_plain = pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+# Bounds of the rounding errors, relative to the largest number involved.
 ROUNDING = {
     torch.float64: 1e-13,
     torch.float32: 2e-6,
@@ -56,14 +67,11 @@ def assert_near(ours, expected, dtype=torch.float64):
     assert error <= ROUNDING[dtype] * largest
 
 
-@dtypes
-@reductions
-@settings
-@weighted
-def test_numbers_of_the_numpy_functions(
+@cases
+def test_same_numbers_as_the_numpy_functions(
     dtype, centers_dtype, reduction, settings, weighted
 ):
-    """Bit by bit those of C, which are exact; and near those of the reference."""
+    """Bit by bit those of C; near those of the reference."""
     loss_fn = module(dtype=centers_dtype, reduction=reduction, **settings)
     embeddings, labels, weights = batch(dtype=dtype)
     labels = with_ignored(labels, loss_fn.ignore_index)
@@ -87,43 +95,34 @@ def test_numbers_of_the_numpy_functions(
     assert_near(centers, c_reference, centers_dtype)
 
 
-@dtypes
-@reductions
-@settings
-@weighted
-def test_plain_operations(dtype, centers_dtype, reduction, settings, weighted):
-    """What other devices run, here on the CPU."""
+@cases
+def test_plain_operations(
+    dtype, centers_dtype, reduction, settings, weighted, monkeypatch
+):
+    """The operations of other devices, on the CPU."""
+    use_plain_operations(monkeypatch)
+    loss_fn = module(dtype=centers_dtype, reduction=reduction, **settings)
     embeddings, labels, weights = batch(dtype=dtype)
-    labels = with_ignored(labels, settings.get("ignore_index"))
+    labels = with_ignored(labels, loss_fn.ignore_index)
     weights = weights if weighted else None
-    centers = module(dtype=centers_dtype).centers
-    x, y, c = copied(embeddings), copied(labels), copied(centers)
+    x, y, c = copied(embeddings), copied(labels), copied(loss_fn.centers)
     w = copied(weights) if weighted else None
     value, gradient = reference.step(
         x, y, c, reduction=reduction, sample_weight=w, **settings
     )
 
-    ignore_index = settings.get("ignore_index")
-    loss = _plain.loss(
-        *(embeddings, labels, centers, weights, reduction),
-        *(settings.get("loss_weight", 1.0), ignore_index),
-    )
-    (ours,) = torch.autograd.grad(loss.sum(), embeddings)
-    moved = _plain.update_centers(
-        *(embeddings, labels, centers, weights),
-        *(settings.get("alpha", 0.5), settings.get("normalize", True), ignore_index),
-    )
+    loss, ours, centers = run(loss_fn, embeddings, labels, weights)
 
     assert (loss.dtype, ours.dtype) == (centers_dtype, dtype)
     assert_near(loss, value, centers_dtype)
     assert_near(ours, gradient.astype(np.float64), dtype)
     assert_near(centers, c, centers_dtype)
-    assert moved == len(set(y.tolist()) - {ignore_index})
+    assert loss_fn.num_updated == len(set(y.tolist()) - {loss_fn.ignore_index})
 
 
 @reductions
 def test_a_gradient_for_the_weights_changes_neither_loss_nor_centers(reduction):
-    """The module then goes through the plain operations."""
+    """The module then uses PyTorch's operations."""
     embeddings, labels, weights = batch()
     weights = weights.detach()
     expected = run(module(reduction=reduction), embeddings, labels, weights)
@@ -136,7 +135,7 @@ def test_a_gradient_for_the_weights_changes_neither_loss_nor_centers(reduction):
 
 @pytest.mark.parametrize("needs_gradient", [False, True])
 def test_weights_in_bfloat16(needs_gradient):
-    """NumPy has them from another package, but a network has them."""
+    """A dtype that NumPy lacks."""
     embeddings, labels, weights = batch()
     weights = weights.bfloat16().requires_grad_(needs_gradient)
     results = []
@@ -149,7 +148,7 @@ def test_weights_in_bfloat16(needs_gradient):
         assert same_bits(ours, expected)
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@in_c_or_plain
 @pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 12), (2, 3, 4), (2, 12, 1)])
 def test_rows_of_any_shape(in_c, shape):
     source, labels, weights = batch(2, 12)
@@ -164,18 +163,21 @@ def test_rows_of_any_shape(in_c, shape):
 
 
 def layouts(x):
-    """The rows of x in memory of other layouts."""
+    """The rows of x in other memory layouts."""
     yield "transposed", x.t().contiguous().t()
     yield "every second column", x.repeat_interleave(2, 1)[:, ::2]
     yield "every second row", x.repeat_interleave(2, 0)[::2]
-    yield "at an odd place", torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x)
+    yield (
+        "not aligned to a cache line",
+        torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x),
+    )
     yield "expanded rows", x[:1].expand_as(x)
     yield "expanded columns", x[:, :1].expand_as(x)
     images = x.reshape(-1, 3, 2, 1).contiguous(memory_format=torch.channels_last)
     yield "channels last", images
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@in_c_or_plain
 @dtypes
 def test_same_bits_for_any_layout(dtype, centers_dtype, in_c):
     x, labels, weights = batch(dtype=dtype)
@@ -201,10 +203,9 @@ def test_gradient_through_an_expanded_row():
     torch.testing.assert_close(row.grad[0], gradient.sum(0))
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@in_c_or_plain
 @pytest.mark.parametrize(
-    "dtype",
-    ["uint8", "int8", "int16", "int32", "uint16", "uint32", "uint64"],
+    "dtype", ["uint8", "int8", "int16", "int32", "uint16", "uint32", "uint64"]
 )
 def test_labels_of_any_integer_dtype_and_layout(dtype, in_c):
     x, labels, weights = batch()
@@ -219,11 +220,13 @@ def test_labels_of_any_integer_dtype_and_layout(dtype, in_c):
     assert loss_fn.num_updated == len(set(labels.tolist()) - {3})
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@in_c_or_plain
 @pytest.mark.parametrize(
     ("dtype", "label", "ignore_index"), [("uint8", 255, -1), ("int8", -1, 255)]
 )
-def test_a_label_is_no_other_number_of_the_same_bits(dtype, label, ignore_index, in_c):
+def test_a_label_is_not_ignored_by_a_number_with_the_same_bits(
+    dtype, label, ignore_index, in_c
+):
     x, labels, weights = batch(5)
     labels[1] = 0
     with_label = labels.clone()
@@ -238,9 +241,9 @@ def test_a_label_is_no_other_number_of_the_same_bits(dtype, label, ignore_index,
     assert loss_fn.num_updated == 0
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
-def test_no_label_of_the_dtype_is_ignored_by_another_number(in_c):
-    """256 is 0 to eight bits."""
+@in_c_or_plain
+def test_no_label_is_ignored_by_a_number_out_of_range_of_its_dtype(in_c):
+    """256 is 0 in eight bits."""
     x, labels, weights = batch()
     weights = weights.requires_grad_(not in_c)
     expected = run(module(), x, labels, weights)
@@ -248,10 +251,10 @@ def test_no_label_of_the_dtype_is_ignored_by_another_number(in_c):
     assert all(same_bits(a, b) for a, b in zip(ours, expected, strict=True))
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@in_c_or_plain
 @reductions
 @pytest.mark.parametrize("kind", ["no rows", "all ignored", "no weight"])
-def test_batches_of_nothing(kind, reduction, in_c):
+def test_batches_without_rows_that_count(kind, reduction, in_c):
     """Loss and gradient are zero, and no center moves."""
     rows = 0 if kind == "no rows" else 5
     x, labels, _ = batch(rows)
@@ -269,7 +272,7 @@ def test_batches_of_nothing(kind, reduction, in_c):
     assert torch.equal(centers, before)
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
+@in_c_or_plain
 @pytest.mark.parametrize(("classes", "row"), [(0, 3), (3, 0)])
 def test_sizes_of_zero(classes, row, in_c):
     rows = 0 if classes == 0 else 2
@@ -280,16 +283,16 @@ def test_sizes_of_zero(classes, row, in_c):
     assert gradient.shape == (rows, row)
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
-def test_what_is_not_finite_stays_in_its_row_and_class(in_c):
+@in_c_or_plain
+def test_nan_and_infinity_stay_in_their_row_and_class(in_c):
     x, labels, weights = batch()
     labels = torch.arange(24) % 6
-    spoiled = x.detach().clone()
-    spoiled[4] = torch.nan  # of class 4, as rows 10, 16 and 22
-    spoiled[9] = torch.inf  # of class 3
+    changed = x.detach().clone()
+    changed[4] = torch.nan  # class 4 has rows 10, 16 and 22 too
+    changed[9] = torch.inf  # class 3
     weights = weights.requires_grad_(not in_c)
     clean = run(module(reduction="none"), x, labels, weights)
-    ours = run(module(reduction="none"), spoiled.requires_grad_(), labels, weights)
+    ours = run(module(reduction="none"), changed.requires_grad_(), labels, weights)
     rows = torch.tensor([i for i in range(24) if i not in (4, 9)])
     classes = torch.tensor([0, 1, 2, 5, 6])
     assert ours[0][4].isnan()
@@ -300,15 +303,15 @@ def test_what_is_not_finite_stays_in_its_row_and_class(in_c):
     assert same_bits(ours[2][classes], clean[2][classes])
 
 
-@pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
-def test_no_mean_of_rows_without_weight_whatever_they_hold(in_c):
-    """As `centerloss.loss`: there is no mean to take, so it is 0."""
+@in_c_or_plain
+def test_mean_of_nan_rows_without_weight_is_zero(in_c):
+    """As with `centerloss.loss`."""
     x = torch.full((3, 6), torch.nan, requires_grad=True)
     weights = torch.zeros(3, requires_grad=not in_c)
     assert module()(x, torch.arange(3), weights) == 0
 
 
-# --- what the common copies compute, in our own words --------------------------------
+# --- common implementations, written anew --------------------------------------------
 
 
 def own_rows(x, y, c):
@@ -319,7 +322,7 @@ def own_rows(x, y, c):
 
 
 def eq_4(x, y, c):
-    """The paper's delta: a dense buffer of sums, divided by counts that start at 1."""
+    """The paper's delta: dense sums, divided by counts that start at 1."""
     sums, counts = torch.zeros_like(c), torch.ones(len(c), dtype=c.dtype)
     sums.index_add_(0, y, c.index_select(0, y) - x)
     counts.scatter_add_(0, y, torch.ones(len(y), dtype=c.dtype))
@@ -327,7 +330,7 @@ def eq_4(x, y, c):
 
 
 class _CountedCenters(torch.autograd.Function):
-    """Centers whose gradient is not that of the loss: Eq. 4, over ``size``."""
+    """A loss whose gradient by the centers is replaced by Eq. 4, over ``size``."""
 
     @staticmethod
     def forward(ctx, x, y, c, size):
@@ -343,19 +346,19 @@ class _CountedCenters(torch.autograd.Function):
 
 
 def jxgu1016(x, y, c, lam, alpha):
-    """Mean of the halved squares; its own SGD on Eq. 4, divided by the batch again."""
+    """Mean of the halved squares; SGD on Eq. 4, divided by the batch size again."""
     return descend(_CountedCenters.apply(x, y, c, len(x)), lam, x, c, alpha)
 
 
 def catalyst(x, y, c, lam, alpha):
-    """Sum of the halved squares; an SGD on Eq. 4."""
+    """Sum of the halved squares; SGD on Eq. 4."""
     return descend(_CountedCenters.apply(x, y, c, 1), lam, x, c, alpha)
 
 
 def kaiyang(x, y, c, lam, alpha):
     """A B x K matrix of squared distances and a mask; SGD on the true gradient.
 
-    Its clamp to 1e-12 and 1e12 is left out, and with it what it adds.
+    Its clamp to 1e-12 and 1e12 is left out.
     """
     distances = (x[:, None] - c).pow(2).sum(2)
     mask = y[:, None] == torch.arange(len(c))
@@ -371,7 +374,7 @@ def louis_she(x, y, c, lam, alpha):
 
 
 def metric_learning(x, y, c, lam, alpha):
-    """Half squares of each row, which a reducer averages; Eq. 4 when asked to."""
+    """Half squares of each row, averaged by a reducer; Eq. 4 on request."""
     loss = (0.5 * own_rows(x, y, c.detach()).pow(2).sum(1)).mean()
     (gradient,) = torch.autograd.grad(lam * loss, x)
     delta = eq_4(x.detach(), y, c.detach())
@@ -379,13 +382,13 @@ def metric_learning(x, y, c, lam, alpha):
 
 
 def descend(loss, lam, x, c, alpha):
-    """Backward from the weighted loss, then a step of plain SGD on the centers."""
+    """Gradient of the weighted loss; one step of plain SGD on the centers."""
     gradient, for_centers = torch.autograd.grad(lam * loss, [x, c])
     return lam * loss.detach(), gradient, c.detach() - alpha * for_centers
 
 
 def conversion(name, lam, alpha, rows, row):
-    """What to pass here instead, as the page "Which center loss?" says."""
+    """The equivalent settings, as on the page "Which center loss?"."""
     return {
         jxgu1016: {"loss_weight": lam, "alpha": alpha / rows},
         catalyst: {"reduction": "sum", "loss_weight": lam, "alpha": alpha},
@@ -404,8 +407,8 @@ def conversion(name, lam, alpha, rows, row):
 )
 @pytest.mark.parametrize(("lam", "alpha"), [(1.0, 0.5), (0.03, 0.4)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
-def test_formulas_of_the_common_copies(copy, lam, alpha, dtype):
-    """Within 1e-6 over five steps in which embeddings and centers both move."""
+def test_formulas_of_common_implementations(copy, lam, alpha, dtype):
+    """Within 1e-6 over five steps that change embeddings and centers."""
     rows, row = 30, 5
     x, y, _ = batch(rows, row, dtype=dtype)
     loss_fn = module(row, dtype=dtype, **conversion(copy, lam, alpha, rows, row))

@@ -1,4 +1,4 @@
-"""The adapter for pytorch-metric-learning, among the other parts of that library."""
+"""The class for pytorch-metric-learning, used with other parts of that library."""
 
 import pytest
 
@@ -33,7 +33,7 @@ def row_losses(embeddings, labels, centers):
 
 
 def moved(embeddings, labels, centers, alpha):
-    """Where Eq. 4 of the paper brings the centers, class by class in float64."""
+    """The centers after Eq. 4 of the paper, class by class in float64."""
     new = centers.double().clone()
     for j in labels.unique():
         x = embeddings.detach().double()[labels == j]
@@ -162,10 +162,10 @@ def test_names_of_the_settings():
         CenterLoss(3, 4, -1)
 
 
-# The trainer prints a loss that needs a gradient.
+# The trainer converts a loss that requires a gradient to a number.
 @pytest.mark.filterwarnings("ignore:Converting a tensor with requires_grad=True")
 def test_with_a_trainer():
-    """The centers move through the trainer's hook, and the embeddings approach them."""
+    """A hook of the trainer updates the centers; the embeddings approach them."""
     torch.manual_seed(0)
     x, y = torch.randn(64, 6), torch.arange(64) % 4
     trunk, embedder = torch.nn.Linear(6, 4), torch.nn.Identity()

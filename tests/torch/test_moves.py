@@ -1,4 +1,4 @@
-"""When the centers move and when they stay; the module's state and how it starts."""
+"""When the centers are updated; the module's state and initial centers."""
 
 import copy
 import io
@@ -8,12 +8,18 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
-from centerloss.torch import CenterLoss, _module, convert_state_dict  # noqa: E402
-from tests.torch.batches import batch, module, reductions, same_bits  # noqa: E402
+from centerloss.torch import CenterLoss, convert_state_dict  # noqa: E402
+from tests.torch.batches import (  # noqa: E402
+    batch,
+    module,
+    reductions,
+    same_bits,
+    use_plain_operations,
+)
 
 
 def moved(calls=1, **settings):
-    """The centers after so many updates with the batch of `batch()`."""
+    """The centers after `calls` updates with the batch of `batch()`."""
     loss_fn = module(**settings)
     embeddings, labels, _ = batch()
     for _ in range(calls):
@@ -21,13 +27,13 @@ def moved(calls=1, **settings):
     return loss_fn.centers
 
 
-# --- when ----------------------------------------------------------------------------
+# --- when the centers are updated ----------------------------------------------------
 
 
 @pytest.mark.parametrize("backward_passes", [0, 1, 2])
 @pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
 def test_a_call_in_training_mode_moves_the_centers_once(backward_passes, in_c):
-    """In the forward pass, whatever becomes of the loss."""
+    """In the forward pass, however often the loss is differentiated."""
     embeddings, labels, _ = batch()
     loss_fn = module()
     assert loss_fn.num_updated == 0
@@ -94,7 +100,7 @@ def test_embeddings_of_inference_mode():
 
 
 def test_update_between_forward_and_backward():
-    """It changes no gradient: that is of the centers at the call."""
+    """The gradient belongs to the centers at the call, and does not change."""
     embeddings, labels, _ = batch()
     module()(embeddings, labels).backward()
     expected, embeddings.grad = embeddings.grad, None
@@ -109,7 +115,7 @@ def test_update_between_forward_and_backward():
 @pytest.mark.parametrize("loss_weight", [0.0, 0.003, 1000.0])
 @pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
 def test_no_weight_of_the_loss_reaches_the_centers(reduction, loss_weight, in_c):
-    """Neither its own nor what multiplies it on the way to the backward pass."""
+    """Neither ``loss_weight`` nor a factor outside."""
     embeddings, labels, _ = batch()
     weights = None if in_c else torch.ones(24, requires_grad=True)
     loss_fn = module(loss_weight=loss_weight, reduction=reduction)
@@ -117,7 +123,7 @@ def test_no_weight_of_the_loss_reaches_the_centers(reduction, loss_weight, in_c)
     assert same_bits(loss_fn.centers, moved())
 
 
-def test_loss_is_that_of_the_old_centers():
+def test_loss_at_the_centers_before_the_update():
     embeddings, labels, _ = batch()
     loss_fn = module()
     still = module(auto_update=False)
@@ -148,7 +154,7 @@ def test_num_updated_does_not_follow_a_setting_that_is_changed_later():
 
 
 def test_num_updated_does_not_follow_labels_that_are_used_again():
-    """A loader may fill the same memory with the next batch."""
+    """A loader may reuse the memory for the next batch."""
     loss_fn, labels = module(), torch.tensor([0, 1, 2])
     loss_fn(torch.ones(3, 6, requires_grad=True), labels)
     labels.zero_()
@@ -162,7 +168,7 @@ def test_num_updated_does_not_follow_labels_that_are_used_again():
 @pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
 def test_a_class_without_weight_counts_as_one_in_the_batch(in_c, monkeypatch):
     if not in_c:
-        monkeypatch.setattr(_module, "_in_c", lambda *_: False)
+        use_plain_operations(monkeypatch)
     loss_fn, weights = module(), torch.tensor([1.0, 0.0, 0.0])
     assert loss_fn.update(torch.ones(3, 6), torch.tensor([0, 1, 1]), weights) == 2
     assert loss_fn.num_updated == 2
@@ -208,7 +214,7 @@ def test_state_dict_holds_the_centers_and_nothing_else():
 
 
 def test_an_optimizer_does_not_touch_the_centers():
-    """Weight decay and momentum would, if they were a parameter."""
+    """As a parameter, they would be changed by weight decay and momentum."""
     model = torch.nn.ModuleList([torch.nn.Linear(6, 6), module()])
     network, loss_fn = model
     embeddings, labels, _ = batch()
@@ -221,7 +227,7 @@ def test_an_optimizer_does_not_touch_the_centers():
 
 
 def test_centers_are_moved_in_place():
-    """Who holds the tensor sees the moves, and PyTorch knows of them."""
+    """Other references see the updates, and the version counter is incremented."""
     loss_fn = module()
     centers, version = loss_fn.centers, loss_fn.centers._version
     embeddings, labels, _ = batch()
@@ -234,8 +240,7 @@ def test_centers_are_moved_in_place():
     assert centers._version > version
 
 
-def test_a_loss_of_the_user_s_own_knows_that_the_centers_have_moved():
-    """What autograd has saved of them is no longer what it was: an error."""
+def test_a_backward_pass_that_needs_the_old_centers_is_an_error():
     embeddings, labels, _ = batch()
     loss_fn = module()
     own = (embeddings[:7] * loss_fn.centers).sum()
@@ -271,7 +276,7 @@ def through_a_file(loss_fn):
     ids=["deepcopy", "pickle", "torch.save"],
 )
 def test_copies(make):
-    """After a call, too, when the module remembers the labels of the last move."""
+    """After a call, when the module has stored the labels of the last update."""
     embeddings, labels, _ = batch()
     loss_fn = module(alpha=0.25, reduction="sum", ignore_index=2).eval()
     loss_fn.train()
@@ -310,7 +315,7 @@ def test_repr():
     )
 
 
-# --- how they start ------------------------------------------------------------------
+# --- initial centers -----------------------------------------------------------------
 
 
 def test_normal_centers_follow_pytorch_s_seed():
@@ -333,8 +338,7 @@ def test_zeros():
     assert torch.equal(loss_fn.centers, torch.zeros(3, 2))
 
 
-def test_a_tensor_is_kept():
-    """Its memory too: of a file that is mapped, as it may be."""
+def test_a_tensor_is_used_without_a_copy():
     given = torch.ones(7, 6, requires_grad=True)
     loss_fn = CenterLoss(7, 6, init=given)
     embeddings, labels, _ = batch()
@@ -360,7 +364,7 @@ def test_default_dtype_is_that_of_pytorch():
 
 
 def test_on_the_meta_device_first():
-    """As large models start: shapes without memory, which is given later."""
+    """Shapes without memory, which is allocated later, as for large models."""
     loss_fn = CenterLoss(3, 2, device="meta", init="zeros")
     assert loss_fn.centers.is_meta
     loss_fn = loss_fn.to_empty(device="cpu")
@@ -372,7 +376,7 @@ def test_on_the_meta_device_first():
 
 @reductions
 def test_shapes_and_dtypes_on_the_meta_device(reduction):
-    """The operations of other devices, which look at no value."""
+    """The operations of other devices, without values."""
     loss_fn = CenterLoss(7, 6, device="meta", reduction=reduction, auto_update=False)
     x = torch.empty(24, 6, dtype=torch.bfloat16, device="meta", requires_grad=True)
     loss = loss_fn(x, torch.empty(24, dtype=torch.int64, device="meta"))
@@ -405,7 +409,7 @@ def test_init_centers_from_tensors(dtype):
 
 
 def test_init_centers_from_a_loader():
-    """Batches of a network's embeddings; the last is smaller, and of images."""
+    """Batches of images; the last is smaller."""
     embeddings, labels, _ = batch()
     data = torch.utils.data.TensorDataset(embeddings.detach(), labels)
     loader = torch.utils.data.DataLoader(data, batch_size=7)
@@ -439,7 +443,7 @@ def test_init_centers_leaves_out_ignored_rows():
 @pytest.mark.parametrize(
     "batches", [[], [(torch.empty(0, 6), torch.empty(0, dtype=int))]]
 )
-def test_init_centers_of_nothing(batches):
+def test_init_centers_without_rows(batches):
     loss_fn = module()
     assert loss_fn.init_centers(batches) == 0
     assert torch.equal(loss_fn.centers, module().centers)

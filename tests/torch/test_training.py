@@ -1,4 +1,4 @@
-"""Training as people do it: compiled, in mixed precision, on threads, with loaders."""
+"""Training: compiled, in mixed precision, with checkpointing, threads and loaders."""
 
 import os
 import subprocess
@@ -16,15 +16,14 @@ import centerloss  # noqa: E402
 from centerloss.torch import CenterLoss  # noqa: E402
 from tests.torch import isolated_worker  # noqa: E402
 from tests.torch.batches import (  # noqa: E402
+    DTYPES,
     batch,
     copied,
-    dtypes,
     module,
-    reductions,
     same_bits,
 )
 
-# What PyTorch says of its own parts, when it compiles.
+# Warnings about PyTorch's own code, when it compiles.
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.torch.jit.script. is deprecated:DeprecationWarning",
     "ignore:.torch.jit.script_method. is deprecated:DeprecationWarning",
@@ -36,7 +35,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 @pytest.fixture
 def compiling():
-    """Nothing that was compiled before counts."""
+    """torch.compile without graphs of earlier tests."""
     torch._dynamo.reset()
     yield torch.compile
     torch._dynamo.reset()
@@ -57,10 +56,18 @@ def assert_same(ours, expected):
     assert ours[-1] == expected[-1]
 
 
-@dtypes
-@reductions
+@pytest.mark.parametrize(
+    ("dtype", "centers_dtype", "reduction"),
+    [
+        (*DTYPES[0], "mean"),
+        (*DTYPES[0], "none"),
+        (*DTYPES[1], "sum"),
+        (*DTYPES[2], "none"),
+        (*DTYPES[3], "mean"),
+    ],
+)
 def test_compiled_in_one_graph(compiling, dtype, centers_dtype, reduction):
-    """The bits of an eager call, of the centers too; in training and in eval mode."""
+    """Same bits as an eager call, in training and in eval mode."""
     settings = {"reduction": reduction, "ignore_index": 2, "dtype": centers_dtype}
     loss_fn, eager = module(**settings), module(**settings)
     call = compiling(loss_fn, fullgraph=True, backend="aot_eager")
@@ -72,7 +79,7 @@ def test_compiled_in_one_graph(compiling, dtype, centers_dtype, reduction):
         assert_same(one_call(loss_fn, call, dtype), one_call(eager, eager, dtype))
 
 
-# Between two graphs, Dynamo looks at what it then advises against looking at.
+# Between two graphs, Dynamo reads .grad of a tensor that is not a leaf.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_with_weights_that_need_a_gradient(compiling):
     """In more than one graph, and with the same numbers."""
@@ -92,7 +99,7 @@ def test_compiled_with_weights_that_need_a_gradient(compiling):
     ("name", "value"), [("alpha", 0.125), ("loss_weight", 3.0), ("reduction", "sum")]
 )
 def test_compiled_with_settings_that_change(compiling, name, value):
-    """The graph has them as constants: a new value is not overlooked."""
+    """They are constants of the graph, and a new value is noticed."""
     embeddings, labels, _ = batch()
     loss_fn, eager = module(), module()
     call = compiling(loss_fn, fullgraph=True, backend="aot_eager")
@@ -105,7 +112,7 @@ def test_compiled_with_settings_that_change(compiling, name, value):
 
 
 def test_compiled_between_explicit_updates(compiling):
-    """The compiled call reads the centers where they are now."""
+    """The compiled call reads the current centers."""
     embeddings, labels, _ = batch()
     loss_fn, eager = module(auto_update=False), module(auto_update=False)
     call = compiling(loss_fn, fullgraph=True, backend="aot_eager")
@@ -115,7 +122,7 @@ def test_compiled_between_explicit_updates(compiling):
 
 
 def test_batches_of_any_size_compile_a_bounded_number_of_times(compiling):
-    """One size, any size, one row, no rows: no fifth time."""
+    """At most four times: one size, any size, one row, no rows."""
     from torch._dynamo.testing import CompileCounter
 
     backend = CompileCounter()
@@ -139,7 +146,7 @@ def test_compiled_call_raises_and_changes_nothing(compiling):
 
 
 class Network(torch.nn.Module):
-    """Embeddings, and the logits of them."""
+    """Embeddings and logits."""
 
     def __init__(self, inputs=8, row=6, classes=7):
         super().__init__()
@@ -180,15 +187,15 @@ def trained(compiled=None, steps=6):
 
 
 def test_network_and_loss_compiled_together(compiling):
-    """By the compiler that is the default, to C++, for batches of any size."""
+    """By the default backend, to C++, for batches of any size."""
     for ours, expected in zip(trained(compiling), trained(), strict=True):
         torch.testing.assert_close(ours, expected)
 
 
 def test_compiled_call_makes_no_copy_of_the_centers(compiling):
-    """100 MB of them: no second buffer of that size, not even for a moment."""
+    """Centers of 100 MB: no second buffer of that size at any time."""
     loss_fn = CenterLoss(200_000, 128, init="zeros")
-    place, size = loss_fn.centers.data_ptr(), loss_fn.centers.nbytes
+    address, size = loss_fn.centers.data_ptr(), loss_fn.centers.nbytes
     call = compiling(loss_fn, fullgraph=True)
     embeddings, labels, _ = batch(24, 128)
     call(embeddings, labels).backward()
@@ -197,7 +204,7 @@ def test_compiled_call_makes_no_copy_of_the_centers(compiling):
         call(embeddings, labels).backward()
     allocated = [event.self_cpu_memory_usage for event in seen.events()]
     assert 24 * 128 * 4 <= max(allocated) < size / 100
-    assert loss_fn.centers.data_ptr() == place
+    assert loss_fn.centers.data_ptr() == address
     assert loss_fn.centers.any()
 
 
@@ -205,7 +212,7 @@ def test_compiled_call_makes_no_copy_of_the_centers(compiling):
 
 
 def test_autocast_to_bfloat16():
-    """Embeddings come in bfloat16 and go to C as they are; the loss is float32."""
+    """Embeddings in bfloat16 are passed to C without a copy; the loss is float32."""
     torch.manual_seed(0)
     network, loss_fn = Network(), module()
     expected = module()
@@ -230,7 +237,7 @@ def test_autocast_to_bfloat16():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
 def test_grad_scaler(dtype):
-    """What underflows in float16 by itself comes through, scaled: 1e-3 / 256 * d."""
+    """Gradients of 1e-3 / 256 * d underflow in float16, but not after scaling."""
     rows = 256
     embeddings, labels, _ = batch(rows, dtype=dtype)
     loss_fn = module(loss_weight=1e-3)
@@ -252,7 +259,7 @@ def updated(dtype, rows):
 
 
 def test_training_with_a_grad_scaler():
-    """It unscales, and leaves out the steps whose gradients overflow."""
+    """It unscales, and skips the steps whose gradients overflow."""
     torch.manual_seed(0)
     network, loss_fn = torch.nn.Linear(8, 6), module(loss_weight=10.0)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
@@ -273,11 +280,11 @@ def test_training_with_a_grad_scaler():
     assert losses[-1] < losses[0] / 2
 
 
-# --- habits --------------------------------------------------------------------------
+# --- accumulation, checkpointing, loaders, threads -----------------------------------
 
 
 def test_gradient_accumulation():
-    """Gradients of two halves are that of the whole; centers move at each half."""
+    """Gradients of two halves add up; centers are updated by each half."""
     embeddings, labels, _ = batch()
     still = module(auto_update=False, reduction="sum")
     still(embeddings, labels).backward()
@@ -293,8 +300,7 @@ def test_gradient_accumulation():
     assert same_bits(moving.centers, by_hand.centers)
 
 
-def test_one_call_in_ten_with_the_whole_batch():
-    """Accumulate the loss's gradient, and move the centers once: `auto_update` off."""
+def test_gradient_accumulation_with_one_update():
     embeddings, labels, _ = batch()
     loss_fn, expected = module(auto_update=False), module()
     for half in (slice(0, 10), slice(10, 24)):
@@ -305,7 +311,7 @@ def test_one_call_in_ten_with_the_whole_batch():
 
 
 def test_checkpointing_of_the_network():
-    """Its forward pass is run twice, the loss's is not: the centers move once."""
+    """The network's forward pass runs twice, the loss once: one update."""
     torch.manual_seed(0)
     network, runs = Network(), []
     network.body.register_forward_pre_hook(lambda *_: runs.append(1))
@@ -329,7 +335,7 @@ def test_checkpointing_of_the_network():
 
 @pytest.mark.parametrize("auto_update", [True, False])
 def test_checkpointing_of_the_loss_itself(auto_update):
-    """It is run twice, so it moves twice; with `auto_update=False` it does not."""
+    """It runs twice: two updates, or none with `auto_update=False`."""
     embeddings, labels, _ = batch()
     loss_fn = module(auto_update=auto_update)
     twice = module(auto_update=False)
@@ -342,7 +348,7 @@ def test_checkpointing_of_the_loss_itself(auto_update):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_workers_of_a_loader():
-    """In a fresh interpreter: the module in the parent, and inside of workers."""
+    """In a fresh interpreter: the module in the parent and in workers."""
     done = subprocess.run(
         [sys.executable, isolated_worker.__file__],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -356,7 +362,7 @@ def test_workers_of_a_loader():
 
 @pytest.fixture
 def threads():
-    """Sets both numbers of threads; afterwards they are as before."""
+    """A function that sets both numbers of threads; they are restored afterwards."""
     before = torch.get_num_threads(), centerloss.get_num_threads()
 
     def set_both(torch_threads, our_threads):
@@ -368,7 +374,7 @@ def threads():
 
 
 def test_same_bits_on_any_number_of_threads(threads):
-    """Of PyTorch's and of ours, in a batch that is large enough for several."""
+    """PyTorch's threads and ours, in a batch that is large enough for several."""
     results = []
     for numbers in [(1, 1), (2, 1), (1, 2), (2, 4)]:
         threads(*numbers)
@@ -382,18 +388,18 @@ def test_same_bits_on_any_number_of_threads(threads):
         assert [same_bits(a, b) for a, b in pairs] == [True] * 3
 
 
-# --- what it is for ------------------------------------------------------------------
+# --- the purpose: compact classes ----------------------------------------------------
 
 
 def scatter(x, y):
-    """Scatter within the classes, over that between them."""
+    """Scatter within the classes over scatter between them."""
     means = np.stack([x[y == j].mean(0) for j in range(10)])
     within = np.square(x - means[y]).sum(1).mean()
     return within / np.square(means[y] - x.mean(0)).sum(1).mean()
 
 
 def digits_after_training(loss_weight):
-    """Scatter of the test half, and the share of it that the network gets right."""
+    """Scatter and accuracy on the test half."""
     images, labels = pytest.importorskip(
         "sklearn.datasets", reason="scikit-learn is not installed"
     ).load_digits(return_X_y=True)
@@ -416,8 +422,8 @@ def digits_after_training(loss_weight):
 
 
 def test_classes_become_compact(threads):
-    """On handwritten digits: against softmax alone, without a loss of accuracy."""
-    threads(1, 1)  # more of them would wait for each other in so small a network
+    """On handwritten digits: more compact than softmax alone, as accurate."""
+    threads(1, 1)  # faster for so small a network
     softmax_alone, right_alone = digits_after_training(0.0)
     ours, right = digits_after_training(0.3)
     assert ours < 0.7 * softmax_alone
