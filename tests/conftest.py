@@ -5,6 +5,8 @@ import importlib
 import pytest
 from hypothesis import settings
 
+from tests.helpers.batches import C, reference
+
 # Examples differ a hundredfold in cost, so a deadline would only measure noise.
 settings.register_profile("centerloss", deadline=None, database=None)
 settings.load_profile("centerloss")
@@ -17,15 +19,7 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.thread_unsafe(reason="files of one name"))
 
 
-IMPLEMENTATIONS = [
-    pytest.param("centerloss", id="c", marks=pytest.mark.kernels),
-    pytest.param(
-        "centerloss.reference", id="reference", marks=pytest.mark.reference
-    ),
-]
-
-
-@pytest.fixture(params=IMPLEMENTATIONS, scope="session")
+@pytest.fixture(params=[C, reference()], scope="session")
 def cl(request):
     """The module with the functions: in C, then in plain NumPy."""
     return importlib.import_module(request.param)

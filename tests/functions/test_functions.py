@@ -14,6 +14,7 @@ from tests.helpers.batches import (
     bits,
     dtypes,
     is_array,
+    small,
     whole_numbers,
 )
 

@@ -1,12 +1,15 @@
 """Shapes and memory that hypothesis thinks of, against plain memory and exact sums."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import centerloss as cl
 from tests.helpers.batches import DTYPES, bits
 from tests.helpers.oracle import BFLOAT16, Exact, ulp, worst_ulps
+
+pytestmark = pytest.mark.kernels
 
 INTEGERS = [np.dtype(code) for code in "bBhHiIlLqQ"]
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.helpers.batches import batch, bits, dtypes, is_array, whole_numbers
+from tests.helpers.batches import batch, bits, dtypes, is_array, small, whole_numbers
 
 # --- sample weights -----------------------------------------------------------------
 

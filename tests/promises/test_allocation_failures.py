@@ -16,8 +16,8 @@ import pytest
 import centerloss
 from centerloss import CenterLoss
 from tests.helpers.batches import CALLS, bits
-from tests.helpers.cases import CASES, IDS, bad_label, snapshot
 from tests.helpers.c_builds import KERNELS, TESTS_C, link
+from tests.helpers.cases import CASES, IDS, bad_label, snapshot
 from tests.helpers.fault_injection import ALWAYS, FAILING_MALLOC, failing_core
 from tests.helpers.processes import posix, run, run_module
 
@@ -92,7 +92,7 @@ def test_memory_of_arrays_in_the_class(failing, onwards):
     def now():
         return repr(loss_fn), loss_fn.centers.tobytes()
 
-    for run in (
+    for call in (
         lambda: CenterLoss(40, 3, rng=0),
         lambda: copy.deepcopy(loss_fn),
         lambda: pickle.loads(pickle.dumps(loss_fn)),
@@ -103,7 +103,7 @@ def test_memory_of_arrays_in_the_class(failing, onwards):
         lambda: loss_fn.load_state_dict(state),
     ):
         held = library.held.value
-        assert fail_each(library, run, now, onwards)[0] >= 1
+        assert fail_each(library, call, now, onwards)[0] >= 1
         assert library.held.value == held
     assert now() == (repr(other), other.centers.tobytes())
 

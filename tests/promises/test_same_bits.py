@@ -14,6 +14,8 @@ from tests.helpers.layouts import (
 )
 from tests.helpers.oracle import BFLOAT16
 
+pytestmark = pytest.mark.kernels
+
 # Rows, values per row, classes.
 SHAPES = [(1, 1, 1), (7, 3, 2), (64, 17, 5), (130, 129, 40), (2500, 33, 2)]
 # Gradients that may not fit into the cache: of short rows and of long ones, and of
@@ -79,7 +81,7 @@ def test_out_holds_the_same(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
     options = {"sample_weight": w, "ignore_index": 0}
     for name in ("gradient", "value_and_grad", "step"):
-        function = getattr(name)
+        function = getattr(cl, name)
         out = np.full(x.shape, np.nan, dtype)
         expected = bits(function(x, y, c.copy(), **options))
         assert bits(function(x, y, c.copy(), out=out, **options)) == expected
@@ -210,9 +212,7 @@ def test_ignored_rows_might_as_well_be_absent(shape, dtype, centers_dtype):
     there = y != -100
     options = {"sample_weight": w, "ignore_index": -100}
     only = {"sample_weight": w[there]}
-    assert bits(moved(x, y, c, **options)) == bits(
-        moved(x[there], y[there], c, **only)
-    )
+    assert bits(moved(x, y, c, **options)) == bits(moved(x[there], y[there], c, **only))
     value, gradient = cl.value_and_grad(x, y, c, reduction="none", **options)
     expected = cl.value_and_grad(x[there], y[there], c, reduction="none", **only)
     assert bits((value[there], gradient[there])) == bits(expected)

@@ -1,4 +1,4 @@
-"""If threads cannot be created, the caller does their work, and the bits are the same."""
+"""If threads cannot be created, the caller does their work, with the same bits."""
 
 import sys
 
