@@ -7,6 +7,7 @@ second half of them may add no block of memory, no reference and no page.
 import argparse
 import contextlib
 import copy
+import gc
 import os
 import pickle
 import sys
@@ -122,6 +123,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=100_000)
     calls = parser.parse_args().calls
+    gc.freeze()  # so that a collection is quick
     start = resident()
     # Files in memory where possible: writing to a disk takes minutes.
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None

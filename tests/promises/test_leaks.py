@@ -12,7 +12,6 @@ from tests.helpers.processes import run_module
 @pytest.mark.skipif(
     not hasattr(sys, "getallocatedblocks"), reason="only CPython counts its blocks"
 )
-@pytest.mark.parametrize("calls", [200, pytest.param(1000, marks=pytest.mark.slow)])
-def test_leaks(calls):
-    lines = run_module("tests.isolated.leaks", "--calls", calls).splitlines()
+def test_leaks():
+    lines = run_module("tests.isolated.leaks", "--calls", 500).splitlines()
     assert set(IDS) < {line.split(":")[0] for line in lines}
