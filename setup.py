@@ -1,20 +1,27 @@
 """Build the extension ``centerloss._core``; everything else is in pyproject.toml."""
 
 import os
+import subprocess
+import sys
 import sysconfig
 from glob import glob
+from pathlib import Path
 
 import numpy as np
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
-# A free-threaded CPython has no stable ABI: it gets a build of its own.
+# A free-threaded CPython has no stable ABI and needs its own build.
 LIMITED_API = not sysconfig.get_config_var("Py_GIL_DISABLED")
 WERROR = os.environ.get("CENTERLOSS_WERROR") == "1"
-# To compile and to link with, after all others: sanitizers, coverage.
+# Further flags for compiling and linking: sanitizers, coverage.
 EXTRA_FLAGS = os.environ.get("CENTERLOSS_FLAGS", "").split()
 
-# No contraction into FMA: every instruction set has to give the same bits.
+# The script that writes docstrings.h, and the file that it reads.
+DOCSTRINGS = "csrc/binding/docstrings.py"
+REFERENCE = "centerloss/reference.py"
+
+# No contraction into FMA: every instruction set must give the same bits.
 UNIX_FLAGS = [
     *("-std=c11", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-pthread"),
     *("-Wall", "-Wextra"),
@@ -25,18 +32,26 @@ if not LIMITED_API:
 
 
 def werror_flags() -> list[str]:
-    """Return the flags that turn a warning in csrc/, not in foreign headers, fatal."""
+    """Return flags that make a warning an error, but not in headers of others."""
     headers = (np.get_include(), sysconfig.get_path("include"))
     return ["-Wconversion", "-Werror", *(f"-isystem{path}" for path in headers)]
 
 
+def write_docstrings(folder: str) -> None:
+    """Write docstrings.h, which module.c includes."""
+    header = str(Path(folder, "docstrings.h"))
+    subprocess.run([sys.executable, DOCSTRINGS, REFERENCE, header], check=True)
+
+
 class BuildExt(build_ext):
-    """Choose the flags by the compiler that is going to be called."""
+    """Write docstrings.h and choose the flags for the compiler in use."""
 
     def build_extensions(self) -> None:
         """Build with the flags added."""
+        write_docstrings(self.build_temp)
         msvc = self.compiler.compiler_type == "msvc"
         for extension in self.extensions:
+            extension.include_dirs.append(self.build_temp)
             if msvc:
                 extension.extra_compile_args += MSVC_FLAGS
             else:
@@ -60,7 +75,7 @@ setup(
         Extension(
             "centerloss._core",
             sources=sorted(glob("csrc/*/*.c")),
-            depends=["setup.py", *sorted(glob("csrc/*/*.h"))],
+            depends=["setup.py", DOCSTRINGS, REFERENCE, *sorted(glob("csrc/*/*.h"))],
             include_dirs=["csrc/kernels", np.get_include()],
             define_macros=macros,
             py_limited_api=LIMITED_API,

@@ -1,5 +1,9 @@
-# A gradient has the shape and dtype of the features, be they an array; all else has the
-# dtype of the centers. Whether the two dtypes go together is checked by the call alone.
+# Gradients have the dtype and shape of the features, if those are an array. Every other
+# result has the dtype of the centers. Whether the two dtypes go together is checked by
+# the call only.
+#
+# The first overload of a function is for the usual call. In the second, `reduction` may
+# be any str, and the loss is a float or an array.
 
 from typing import (
     Any,
@@ -19,9 +23,7 @@ _F = TypeVar("_F", bound=np.generic)  # dtype of the features
 _Shape = TypeVar("_Shape", bound=tuple[Any, ...])
 _Features: TypeAlias = np.ndarray[_Shape, np.dtype[_F]]
 
-# What `reduction` makes of a loss: a float, a row each, or with any str one of them.
-_Total: TypeAlias = Literal["mean", "sum"]
-_Rows: TypeAlias = Literal["none"]
+_Total: TypeAlias = Literal["mean", "sum"]  # the loss is a float
 
 @overload
 def loss(
@@ -41,26 +43,14 @@ def loss(
     labels: ArrayLike,
     centers: NDArray[_C],
     *,
-    reduction: _Rows,
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: NDArray[_C] | None = None,
-) -> NDArray[_C]: ...
-@overload
-def loss(
-    features: ArrayLike,
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
     reduction: str,
     loss_weight: SupportsFloat = 1.0,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
-    out: None = None,
-) -> float | NDArray[Any]: ...
+    out: NDArray[_C] | None = None,
+) -> NDArray[_C] | Any: ...
 
-# Overloads overlap: an array is ArrayLike too. What has no dtype takes the centers'.
+# The overloads of the next functions overlap: an array is ArrayLike too.
 # pyright: reportOverlappingOverload=false
 @overload
 def gradient(
@@ -104,48 +94,40 @@ def value_and_grad(
     labels: ArrayLike,
     centers: NDArray[_C],
     *,
-    reduction: _Total = "mean",
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: NDArray[_C] | None = None,
-) -> tuple[float, NDArray[_C]]: ...
-@overload
-def value_and_grad(
-    features: _Features[_Shape, _F],
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
-    reduction: _Rows,
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: _Features[_Shape, _F] | None = None,
-) -> tuple[NDArray[_C], _Features[_Shape, _F]]: ...
-@overload
-def value_and_grad(
-    features: ArrayLike,
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
-    reduction: _Rows,
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: NDArray[_C] | None = None,
-) -> tuple[NDArray[_C], NDArray[_C]]: ...
-@overload
-def value_and_grad(
-    features: ArrayLike,
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
-    reduction: str,
+    reduction: str = "mean",
     loss_weight: SupportsFloat = 1.0,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
     out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any]]: ...
+) -> tuple[Any, NDArray[Any]]: ...
+@overload
+def step(
+    features: _Features[_Shape, _F],
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    reduction: _Total = "mean",
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: _Features[_Shape, _F] | None = None,
+) -> tuple[float, _Features[_Shape, _F]]: ...
+@overload
+def step(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    reduction: str = "mean",
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
 def center_delta(
     features: ArrayLike,
     labels: ArrayLike,
@@ -174,76 +156,12 @@ def update_centers(
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
 ) -> int: ...
-@overload
-def step(
-    features: _Features[_Shape, _F],
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
-    alpha: SupportsFloat = 0.5,
-    normalize: bool | np.bool_ = True,
-    reduction: _Total = "mean",
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: _Features[_Shape, _F] | None = None,
-) -> tuple[float, _Features[_Shape, _F]]: ...
-@overload
-def step(
-    features: ArrayLike,
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
-    alpha: SupportsFloat = 0.5,
-    normalize: bool | np.bool_ = True,
-    reduction: _Total = "mean",
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: NDArray[_C] | None = None,
-) -> tuple[float, NDArray[_C]]: ...
-@overload
-def step(
-    features: _Features[_Shape, _F],
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
-    alpha: SupportsFloat = 0.5,
-    normalize: bool | np.bool_ = True,
-    reduction: _Rows,
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: _Features[_Shape, _F] | None = None,
-) -> tuple[NDArray[_C], _Features[_Shape, _F]]: ...
-@overload
-def step(
-    features: ArrayLike,
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
-    alpha: SupportsFloat = 0.5,
-    normalize: bool | np.bool_ = True,
-    reduction: _Rows,
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: NDArray[_C] | None = None,
-) -> tuple[NDArray[_C], NDArray[_C]]: ...
-@overload
-def step(
-    features: ArrayLike,
-    labels: ArrayLike,
-    centers: NDArray[_C],
-    *,
-    alpha: SupportsFloat = 0.5,
-    normalize: bool | np.bool_ = True,
-    reduction: str,
-    loss_weight: SupportsFloat = 1.0,
-    sample_weight: ArrayLike | None = None,
-    ignore_index: SupportsIndex | None = None,
-    out: NDArray[Any] | None = None,
-) -> tuple[float | NDArray[Any], NDArray[Any]]: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...
 def get_num_threads() -> int: ...
+def check(
+    function: str,
+    arguments: dict[str, Any],
+    names: dict[str, str] | None = None,
+    tensors: bool = False,
+) -> dict[str, Any]: ...
 def _build_info() -> dict[str, str]: ...

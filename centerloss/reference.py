@@ -1,17 +1,17 @@
 """The functions of the package in plain NumPy: the executable specification.
 
-Each function here has the signature, the results and the errors of its namesake in
-`centerloss`, written to be read next to the paper rather than to be fast. Use it to
-see what a function means, or to check a port. The tests run on both; their results
-agree within rounding, not bit by bit.
+Each function has the signature, the results and the errors of its namesake in
+`centerloss`, but is written to be read next to the paper, not to be fast. Use it to see
+what a function computes, or to check a port. Results agree within rounding, not bit by
+bit. The arguments are checked by the same code.
 
 In the formulas x_i is row i of the features, y_i its label, c_j center j,
 d_i = x_i - c_{y_i}, w_i a sample weight (1 unless given), n_j the sum of w_i over the
 rows of class j and W the sum of w_i over all rows. Ignored rows are in none of the
 sums. Differences are rounded to the dtype of the centers, sums are taken in float64.
 
-Errors are the same in all functions. `loss` lists them in the order in which they
-are found; after any of them nothing has changed.
+All functions raise the same errors. `loss` lists them in the order of the checks. After
+an error nothing has changed.
 
 References
 ----------
@@ -32,12 +32,13 @@ array([[0.5, 1. ],
        [0. , 0.5]])
 """
 
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from centerloss._reference_checks import Batch, checked_batch
+from centerloss._core import check
 
 __all__ = [
     "center_delta",
@@ -57,79 +58,121 @@ _quiet = np.errstate(all="ignore")  # NaN and infinity are data, no cause to war
 # --- the formulas -------------------------------------------------------------------
 
 
-def _differences(batch: Batch) -> NDArray[Any]:
+@dataclass(frozen=True)
+class _Batch:
+    """The N rows that count (those not ignored), in the letters of the formulas."""
+
+    x: NDArray[Any]  # (N, D) features, in the dtype of the centers
+    y: NDArray[np.intp]  # (N,) labels
+    w: NDArray[np.float64]  # (N,) sample weights
+    c: NDArray[Any]  # (K, D) centers, in the caller's memory
+    counted: NDArray[np.bool_]  # (B,) which rows of the features the N rows are
+
+
+def _read(function: str, **arguments: Any) -> tuple[_Batch, dict[str, Any]]:
+    """Return the batch and all arguments as plain values; raise what C would raise."""
+    given = check(function, arguments)
+    y, w, c = given["labels"], given["sample_weight"], given["centers"]
+    x = given["features"].reshape(len(y), c.shape[1])
+    counted = np.ones(len(y), bool)
+    if given["ignore_index"] is not None:
+        counted = y != given["ignore_index"]
+    if w is None:
+        w = np.ones(len(y))
+    batch = _Batch(
+        x=x[counted].astype(c.dtype),
+        y=y[counted].astype(np.intp),
+        w=w[counted],
+        c=c,
+        counted=counted,
+    )
+    return batch, given
+
+
+def _differences(b: _Batch) -> NDArray[Any]:
     """d_i = x_i - c_{y_i}, in the dtype of the centers."""
-    d: NDArray[Any] = batch.x - batch.c[batch.y]
+    d: NDArray[Any] = b.x - b.c[b.y]
     return d
 
 
-def _factor(batch: Batch) -> float:
-    """What multiplies w_i l_i and w_i d_i: loss_weight, for "mean" over W."""
-    if batch.reduction != "mean":
-        return batch.loss_weight
-    total_weight = batch.w.sum()
-    return float(batch.loss_weight / total_weight) if total_weight else 0.0
+def _factor(b: _Batch, reduction: str, loss_weight: float) -> float:
+    """The factor of w_i l_i and w_i d_i: L, or L / W for "mean"."""
+    if reduction != "mean":
+        return loss_weight
+    total_weight = b.w.sum()
+    return float(loss_weight / total_weight) if total_weight else 0.0
 
 
-def _loss(batch: Batch, d: NDArray[Any]) -> float | NDArray[np.floating[Any]]:
-    """l_i = 1/2 ||d_i||^2; factor w_i l_i row by row, or summed (Eq. 2)."""
-    weighted = batch.w * 0.5 * np.square(d, dtype=np.float64).sum(axis=1)
-    if batch.reduction == "mean" and not batch.w.any():
-        return 0.0  # no mean to take, even where a row holds NaN
-    if batch.reduction != "none":
-        return float(_factor(batch) * weighted.sum())
-    rows = np.zeros(len(batch.live), batch.c.dtype)
-    rows[batch.live] = _factor(batch) * weighted
-    return rows
+def _loss(
+    b: _Batch, d: NDArray[Any], reduction: str, factor: float
+) -> float | NDArray[Any]:
+    """l_i = 1/2 ||d_i||^2; the factor times w_i l_i, per row or summed (Eq. 2)."""
+    losses = b.w * 0.5 * np.square(d, dtype=np.float64).sum(axis=1)
+    if reduction == "none":
+        return _with_ignored_rows(b, factor * losses, b.c.dtype)
+    if reduction == "mean" and not b.w.any():
+        return 0.0  # there is no mean, even if a row holds NaN
+    return float(factor * losses.sum())
 
 
-def _gradient(batch: Batch, d: NDArray[Any]) -> NDArray[Any]:
-    """Factor w_i d_i (Eq. 3) in the rows that count, 0 in the others."""
-    factors = (_factor(batch) * batch.w).astype(d.dtype)
-    rows = np.zeros((len(batch.live), d.shape[1]), batch.dtype)
-    rows[batch.live] = factors[:, np.newaxis] * d
-    return rows.reshape(batch.shape)
+def _gradient(
+    b: _Batch, d: NDArray[Any], factor: float, features: NDArray[Any]
+) -> NDArray[Any]:
+    """The factor times w_i d_i (Eq. 3), of the dtype and shape of the features."""
+    factors = (factor * b.w).astype(d.dtype)
+    rows = _with_ignored_rows(b, factors[:, np.newaxis] * d, features.dtype)
+    return rows.reshape(features.shape)
+
+
+def _with_ignored_rows(
+    b: _Batch, rows: NDArray[Any], dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """B rows: those given where a row counts, 0 where it is ignored."""
+    result: NDArray[Any] = np.zeros((len(b.counted), *rows.shape[1:]), dtype)
+    result[b.counted] = rows
+    return result
 
 
 def _sums(
-    batch: Batch, d: NDArray[Any]
+    b: _Batch, d: NDArray[Any]
 ) -> tuple[NDArray[np.intp], NDArray[np.float64], NDArray[np.float64]]:
-    """The classes present, the sums of w_i d_i over their rows, and their n_j."""
-    order = np.argsort(batch.y, kind="stable")
-    classes, starts = np.unique(batch.y[order], return_index=True)
-    weighted = batch.w[:, np.newaxis] * d
-    # Along a segment reduceat adds in pairs, so 10^5 rows of a class lose no digits.
+    """The classes j in the batch; sum_{i: y_i = j} w_i d_i and n_j of each."""
+    order = np.argsort(b.y, kind="stable")
+    classes, starts = np.unique(b.y[order], return_index=True)
+    weighted = b.w[:, np.newaxis] * d
+    # reduceat adds pairwise, so a class of 10^5 rows loses no digits.
     sums = np.add.reduceat(weighted[order], starts, axis=0)
-    counts = np.add.reduceat(batch.w[order], starts)
+    counts = np.add.reduceat(b.w[order], starts)
     return classes, sums, counts
 
 
-def _shares(batch: Batch, counts: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / (1 + n_j), or 1, of each class: (U, 1)."""
-    denominator = 1.0 + counts if batch.normalize else np.ones_like(counts)
+def _shares(counts: NDArray[np.float64], normalize: bool) -> NDArray[np.float64]:
+    """1 / (1 + n_j) of each class, or 1: (U, 1)."""
+    denominator = 1.0 + counts if normalize else np.ones_like(counts)
     shares: NDArray[np.float64] = (1.0 / denominator)[:, np.newaxis]
     return shares
 
 
 def _delta(
-    batch: Batch, d: NDArray[Any]
+    b: _Batch, d: NDArray[Any], normalize: bool
 ) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The classes present and sum_i w_i (c_j - x_i) / (1 + n_j) (Eq. 4) of each."""
-    classes, sums, counts = _sums(batch, d)
-    return classes, (0.0 - sums) * _shares(batch, counts)  # -sums has -0.0
+    """The classes j in the batch; sum_i w_i (c_j - x_i) / (1 + n_j) of each (Eq. 4)."""
+    classes, sums, counts = _sums(b, d)
+    return classes, (0.0 - sums) * _shares(counts, normalize)  # -sums would be -0.0
 
 
-def _moved(batch: Batch, d: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """The classes present and c_j - alpha Delta c_j of each, rounded once.
+def _updated(
+    b: _Batch, d: NDArray[Any], alpha: float, normalize: bool
+) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """The classes j in the batch; c_j - alpha Delta c_j of each, rounded once."""
+    classes, sums, counts = _sums(b, d)
+    # In this order: if alpha / (1 + n_j) is 0 and the sum infinite, the center is NaN.
+    updated = b.c[classes] + alpha * _shares(counts, normalize) * sums
+    return classes, updated.astype(b.c.dtype)
 
-    The rate comes first: where alpha / (1 + n_j) is zero, infinity times it is NaN.
-    """
-    classes, sums, counts = _sums(batch, d)
-    moved = batch.c[classes] + batch.alpha * _shares(batch, counts) * sums
-    return classes, moved.astype(batch.c.dtype)
 
-
-def _deliver(result: Array, out: Array | None) -> Array:
+def _return(result: Array, out: Array | None) -> Array:
+    """Return the result, in `out` if given."""
     if out is None:
         return result
     np.asarray(out)[...] = result
@@ -137,7 +180,6 @@ def _deliver(result: Array, out: Array | None) -> Array:
 
 
 # --- the functions ------------------------------------------------------------------
-# locals() on the first line of each is its arguments, all of them and nothing else.
 
 
 @_quiet
@@ -173,16 +215,16 @@ def loss(
     centers : ndarray of float32 or float64, shape (K, D)
         One center per class; native byte order, aligned, each row contiguous.
     reduction : {"mean", "sum", "none"}
-        How the rows are put together.
+        Mean or sum over the rows, or one loss per row.
     loss_weight : float
-        Multiplies loss and gradient, and never reaches the centers. Finite, >= 0.
+        Multiplies loss and gradient, but not the update of the centers. Finite, >= 0.
     sample_weight : array_like of real numbers, shape (B,), optional
         The w_i, 1 unless given. Finite, >= 0.
     ignore_index : int, optional
-        Rows with this label do not count: their loss and gradient are 0, and no
-        center sees them. It may lie outside 0..K-1.
+        Rows with this label are ignored: their loss and gradient are 0, and they
+        move no center. It may be outside 0..K-1.
     out : ndarray of the dtype of `centers`, shape (B,), optional
-        Where to put the result of reduction "none", and only that.
+        Array for the result of reduction "none"; not allowed otherwise.
 
     Returns
     -------
@@ -192,10 +234,10 @@ def loss(
     Raises
     ------
     TypeError
-        An argument or a dtype is of the wrong type.
+        An argument has a wrong type or dtype.
     ValueError
-        Shapes do not match, memory is unsuitable, or a number is negative or not
-        finite.
+        Shapes do not match, the memory of an array is unsuitable, or a number is
+        negative or not finite.
     IndexError
         A label is outside 0..K-1.
 
@@ -207,9 +249,21 @@ def loss(
     >>> loss(features, [0, 1], np.zeros((2, 2)), reduction="none")
     array([ 0.5, 12.5])
     """
-    batch = checked_batch(**locals(), out_holds="loss")
-    value = _loss(batch, _differences(batch))
-    return _deliver(value, out) if isinstance(value, np.ndarray) else value
+    batch, given = _read(
+        "loss",
+        features=features,
+        labels=labels,
+        centers=centers,
+        reduction=reduction,
+        loss_weight=loss_weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        out=out,
+    )
+    d = _differences(batch)
+    factor = _factor(batch, given["reduction"], given["loss_weight"])
+    value = _loss(batch, d, given["reduction"], factor)
+    return _return(value, out) if isinstance(value, np.ndarray) else value
 
 
 @_quiet
@@ -234,7 +288,8 @@ def gradient(
     features, labels, centers, reduction, loss_weight, sample_weight, ignore_index
         As in `loss`.
     out : ndarray of the dtype (native) and shape of `features`, optional
-        Where to put the gradient. Each row contiguous, overlapping no other argument.
+        Array for the gradient. Its rows must be contiguous, and it must not overlap
+        other arguments.
 
     Returns
     -------
@@ -252,8 +307,20 @@ def gradient(
     array([[0.5, 0. ],
            [1.5, 2. ]])
     """
-    batch = checked_batch(**locals())
-    return _deliver(_gradient(batch, _differences(batch)), out)
+    batch, given = _read(
+        "gradient",
+        features=features,
+        labels=labels,
+        centers=centers,
+        reduction=reduction,
+        loss_weight=loss_weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        out=out,
+    )
+    d = _differences(batch)
+    factor = _factor(batch, given["reduction"], given["loss_weight"])
+    return _return(_gradient(batch, d, factor, given["features"]), out)
 
 
 @_quiet
@@ -294,10 +361,21 @@ def value_and_grad(
     >>> value_and_grad([[1.0, 0.0]], [1], np.zeros((2, 2)), loss_weight=3)
     (1.5, array([[3., 0.]]))
     """
-    batch = checked_batch(**locals())
+    batch, given = _read(
+        "value_and_grad",
+        features=features,
+        labels=labels,
+        centers=centers,
+        reduction=reduction,
+        loss_weight=loss_weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        out=out,
+    )
     d = _differences(batch)
-    value = _loss(batch, d)
-    return value, _deliver(_gradient(batch, d), out)
+    factor = _factor(batch, given["reduction"], given["loss_weight"])
+    value = _loss(batch, d, given["reduction"], factor)
+    return value, _return(_gradient(batch, d, factor, given["features"]), out)
 
 
 @_quiet
@@ -314,7 +392,7 @@ def center_delta(
     """What `update_centers` subtracts from the centers, before alpha (Eq. 4).
 
     Delta c_j = sum_{i: y_i = j} w_i (c_j - x_i) / (1 + n_j), where n_j is the sum of
-    w_i over the rows of class j. Without `normalize` the sum itself, which is the
+    w_i over the rows of class j. Without `normalize`, the sum is not divided: it is the
     gradient of the "sum" loss with respect to the centers.
 
     Parameters
@@ -324,7 +402,8 @@ def center_delta(
     normalize : bool
         Whether to divide by 1 + n_j.
     out : ndarray of the dtype and shape of `centers`, optional
-        Where to put the result. Each row contiguous, overlapping no other argument.
+        Array for the result. Its rows must be contiguous, and it must not overlap
+        other arguments.
 
     Returns
     -------
@@ -342,11 +421,20 @@ def center_delta(
     array([[ 0. ,  0. ],
            [-1.5, -1.5]])
     """
-    batch = checked_batch(**locals(), out_holds="delta")
-    result = np.zeros(batch.c.shape, batch.c.dtype)
-    classes, delta = _delta(batch, _differences(batch))
+    batch, given = _read(
+        "center_delta",
+        features=features,
+        labels=labels,
+        centers=centers,
+        normalize=normalize,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        out=out,
+    )
+    result = np.zeros_like(batch.c, order="C")
+    classes, delta = _delta(batch, _differences(batch), given["normalize"])
     result[classes] = delta
-    return _deliver(result, out)
+    return _return(result, out)
 
 
 @_quiet
@@ -358,7 +446,7 @@ def class_sums(
     sample_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[np.float64]]:
-    """Sums and counts of the classes present, from which Eq. 4 is made.
+    """Sums and counts of the classes in the batch, from which Eq. 4 is computed.
 
     Parameters
     ----------
@@ -368,7 +456,7 @@ def class_sums(
     Returns
     -------
     classes : ndarray of int64, shape (U,)
-        The classes present in the batch, ascending.
+        The classes in the batch, ascending.
     sums : ndarray of the dtype of `centers`, shape (U, D)
         sum_{i: y_i = j} w_i (x_i - c_j) for each of them.
     counts : ndarray of float64, shape (U,)
@@ -384,7 +472,14 @@ def class_sums(
     >>> class_sums([[1.0, 0.0], [3.0, 4.0]], [1, 1], np.zeros((2, 2)))
     (array([1]), array([[4., 4.]]), array([2.]))
     """
-    batch = checked_batch(**locals())
+    batch, _ = _read(
+        "class_sums",
+        features=features,
+        labels=labels,
+        centers=centers,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+    )
     classes, sums, counts = _sums(batch, _differences(batch))
     return classes.astype(np.int64), sums.astype(batch.c.dtype), counts
 
@@ -434,9 +529,19 @@ def update_centers(
     array([[0.  , 0.  ],
            [0.75, 0.75]])
     """
-    batch = checked_batch(**locals(), moves_centers=True)
-    classes, moved = _moved(batch, _differences(batch))
-    batch.c[classes] = moved
+    batch, given = _read(
+        "update_centers",
+        features=features,
+        labels=labels,
+        centers=centers,
+        alpha=alpha,
+        normalize=normalize,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+    )
+    d = _differences(batch)
+    classes, updated = _updated(batch, d, given["alpha"], given["normalize"])
+    batch.c[classes] = updated
     return len(classes)
 
 
@@ -456,7 +561,7 @@ def step(
 ) -> tuple[float | NDArray[Any], NDArray[Any]]:
     """`value_and_grad` at the old centers, then `update_centers`.
 
-    Loss (Eq. 2), gradient (Eq. 3) and move (Eq. 4) in one pass over the batch.
+    Loss (Eq. 2), gradient (Eq. 3) and update (Eq. 4) in one pass over the batch.
 
     Parameters
     ----------
@@ -465,7 +570,7 @@ def step(
     centers, alpha, normalize
         As in `update_centers`.
     out : ndarray, optional
-        Where to put the gradient, as in `gradient`.
+        Array for the gradient, as in `gradient`.
 
     Returns
     -------
@@ -486,10 +591,23 @@ def step(
     array([[0.  , 0.  ],
            [0.25, 0.  ]])
     """
-    batch = checked_batch(**locals(), moves_centers=True)
+    batch, given = _read(
+        "step",
+        features=features,
+        labels=labels,
+        centers=centers,
+        alpha=alpha,
+        normalize=normalize,
+        reduction=reduction,
+        loss_weight=loss_weight,
+        sample_weight=sample_weight,
+        ignore_index=ignore_index,
+        out=out,
+    )
     d = _differences(batch)
-    value, rows = _loss(batch, d), _gradient(batch, d)
-    classes, moved = _moved(batch, d)
-    rows = _deliver(rows, out)
-    batch.c[classes] = moved
-    return value, rows
+    factor = _factor(batch, given["reduction"], given["loss_weight"])
+    value = _loss(batch, d, given["reduction"], factor)
+    rows = _gradient(batch, d, factor, given["features"])
+    classes, updated = _updated(batch, d, given["alpha"], given["normalize"])
+    batch.c[classes] = updated
+    return value, _return(rows, out)

@@ -1,73 +1,66 @@
-/*
- * What each argument is: a TypeError if it is anything else. Arguments that may
- * be any sequence become arrays here.
- */
-#include "checks.h"
+#include "check_types.h"
 
 #include <math.h>
 
-/* type(object).__name__, a new reference. */
-static PyObject *
-type_name(PyObject *object)
+#include "array_util.h"
+
+/* Start of the call that converts an array or tensor to a dtype. */
+static const char *
+cast_method(const py_call *call)
 {
-    return PyType_GetName(Py_TYPE(object));
+    return call->tensors ? ".to(torch." : ".astype(np.";
 }
 
-/* An array, with a new reference; of a subclass, whose methods may do anything, a
- * plain view. */
+/* A plain view if the argument is an array; otherwise a TypeError. */
 static PyArrayObject *
-plain_array(PyObject *array)
+require_array(const py_call *call, int argument, const char *expected)
 {
-    return (PyArrayObject *)PyArray_EnsureArray(Py_NewRef(array));
-}
-
-/* The plain array, if it is one; else an error that says what was expected. */
-static PyArrayObject *
-require_array(PyObject *object, const char *name, const char *expected)
-{
+    PyObject *object = call->given[argument];
     if (PyArray_Check(object)) {
-        return plain_array(object);
+        return py_plain_view(object);
     }
-    PyObject *type = type_name(object);
+    PyObject *type = PyType_GetName(Py_TYPE(object));
     if (type != NULL) {
-        PyErr_Format(PyExc_TypeError, "%s is a %U, expected %s", name, type, expected);
+        PyErr_Format(PyExc_TypeError, "%s is a %U, expected %s", call->names[argument],
+                     type, expected);
         Py_DECREF(type);
     }
     return NULL;
 }
 
 static bool
-check_centers_dtype(const cl_call *call)
+check_centers_dtype(const py_call *call)
 {
     PyArray_Descr *dtype = PyArray_DESCR(call->centers);
     const int type = PyArray_TYPE(call->centers);
+    const char *name = call->names[CENTERS];
     if (type != NPY_FLOAT32 && type != NPY_FLOAT64) {
         PyErr_Format(PyExc_TypeError,
-                     "centers has dtype %S, expected float32 or float64: make it with "
-                     "centers.astype(np.float32)",
-                     dtype);
+                     "%s has dtype %S, expected float32 or float64: make it with "
+                     "%s%sfloat32)",
+                     name, dtype, name, cast_method(call));
         return false;
     }
-    if (!cl_is_native(call->centers)) {
+    if (!py_is_native(call->centers)) {
         PyErr_Format(PyExc_TypeError,
-                     "centers has dtype %S, expected native byte order: make it with "
-                     "centers.astype(np.%s)",
-                     dtype, type == NPY_FLOAT32 ? "float32" : "float64");
+                     "%s has dtype %S, expected native byte order: make it with "
+                     "%s%s%s)",
+                     name, dtype, name, cast_method(call),
+                     type == NPY_FLOAT32 ? "float32" : "float64");
         return false;
     }
     return true;
 }
 
 static bool
-check_centers_type(cl_call *call)
+check_centers_type(py_call *call)
 {
-    call->centers = require_array(call->given[CENTERS], "centers",
-                                  "a NumPy array of float32 or float64");
+    call->centers = require_array(call, CENTERS, "a NumPy array of float32 or float64");
     return call->centers != NULL && check_centers_dtype(call);
 }
 
-/* ml_dtypes' bfloat16 is known by its name: NumPy gives it a number of its own
- * in every process, and this package does without ml_dtypes. */
+/* The bfloat16 of ml_dtypes is recognized by its name: its type number differs from
+ * process to process, and ml_dtypes is not required. */
 static bool
 is_bfloat16(PyArray_Descr *dtype)
 {
@@ -84,15 +77,33 @@ is_bfloat16(PyArray_Descr *dtype)
     return same;
 }
 
-/* Would a cast to another dtype keep what the numbers mean? */
+/* Do the values keep their meaning when cast to another real dtype? */
 static bool
 is_real(PyArrayObject *array)
 {
     return PyArray_ISFLOAT(array) || PyArray_ISINTEGER(array) || PyArray_ISBOOL(array);
 }
 
+static void
+raise_features_dtype(const py_call *call)
+{
+    const char *features = call->names[FEATURES], *centers = call->names[CENTERS];
+    const char *expected =
+        PyArray_TYPE(call->centers) == NPY_FLOAT32 ? "float32" : "float64";
+    PyArray_Descr *dtype = PyArray_DESCR(call->features);
+    if (is_real(call->features)) {
+        PyErr_Format(PyExc_TypeError, "%s has dtype %S, but %s has %s: pass %s%s%s)",
+                     features, dtype, centers, expected, features, cast_method(call),
+                     expected);
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "%s has dtype %S, but %s has %s", features, dtype,
+                     centers, expected);
+    }
+}
+
 static bool
-find_types(cl_call *call)
+find_types(py_call *call)
 {
     PyArray_Descr *dtype = PyArray_DESCR(call->features);
     const int type = dtype->type_num;
@@ -107,18 +118,14 @@ find_types(cl_call *call)
         call->batch.types = CL_BFLOAT16_FLOAT32;
     }
     else {
-        const char *hint = single ? ": pass features.astype(np.float32)"
-                                  : ": pass features.astype(np.float64)";
-        PyErr_Format(PyExc_TypeError, "features has dtype %S, but centers has %s%s",
-                     dtype, single ? "float32" : "float64",
-                     is_real(call->features) ? hint : "");
+        raise_features_dtype(call);
         return false;
     }
     return true;
 }
 
 /* 1 if the object has a dtype, 0 if not, -1 with an exception. The name is interned:
- * any other string would stay behind in the interpreter's cache of attributes. */
+ * the interpreter's cache of attributes would keep another string alive. */
 static int
 has_dtype(PyObject *object)
 {
@@ -139,9 +146,9 @@ has_dtype(PyObject *object)
     return 1;
 }
 
-/* Put the argument's name before what NumPy says of a conversion that failed. */
+/* Prefix NumPy's message about a failed conversion with the argument's name. */
 static void
-name_argument(int argument)
+add_argument_name(const py_call *call, int argument)
 {
     const bool wrong_type = PyErr_ExceptionMatches(PyExc_TypeError);
     if (!wrong_type && !PyErr_ExceptionMatches(PyExc_ValueError)) {
@@ -151,20 +158,19 @@ name_argument(int argument)
     PyErr_Fetch(&type, &reason, &traceback);
     PyErr_NormalizeException(&type, &reason, &traceback);
     PyErr_Format(wrong_type ? PyExc_TypeError : PyExc_ValueError,
-                 "%s cannot be an array: %S", cl_argument_names[argument], reason);
+                 "%s cannot be an array: %S", call->names[argument], reason);
     Py_XDECREF(type);
     Py_XDECREF(reason);
     Py_XDECREF(traceback);
 }
 
-/* An argument as an array of its own dtype or, where it has none, of `type`, as
- * numpy.asarray makes it. */
+/* numpy.asarray of an argument. `type` is the dtype if the argument has none. */
 static PyArrayObject *
-as_array(const cl_call *call, int argument, int type)
+as_array(const py_call *call, int argument, int type)
 {
     PyObject *object = call->given[argument];
     if (PyArray_Check(object)) {
-        return plain_array(object);
+        return py_plain_view(object);
     }
     PyArray_Descr *dtype = NULL;
     if (type != NPY_NOTYPE) {
@@ -177,33 +183,46 @@ as_array(const cl_call *call, int argument, int type)
     const int flags = NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST;
     PyObject *array = PyArray_FromAny(object, dtype, 0, 0, flags, NULL);
     if (array == NULL) {
-        name_argument(argument);
+        add_argument_name(call, argument);
     }
     return (PyArrayObject *)array;
 }
 
 static bool
-check_features_type(cl_call *call)
+check_features_type(py_call *call)
 {
     call->features = as_array(call, FEATURES, PyArray_TYPE(call->centers));
     return call->features != NULL && find_types(call);
 }
 
+static void
+raise_labels_dtype(const py_call *call)
+{
+    const char *name = call->names[LABELS];
+    PyArray_Descr *dtype = PyArray_DESCR(call->labels);
+    if (is_real(call->labels)) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s has dtype %S, expected an integer dtype: pass %s%sint64)",
+                     name, dtype, name, cast_method(call));
+    }
+    else {
+        PyErr_Format(PyExc_TypeError, "%s has dtype %S, expected an integer dtype",
+                     name, dtype);
+    }
+}
+
 static bool
-check_labels_dtype(const cl_call *call)
+check_labels_dtype(const py_call *call)
 {
     if (!PyArray_ISINTEGER(call->labels)) {
-        PyErr_Format(PyExc_TypeError,
-                     "labels has dtype %S, expected an integer dtype%s",
-                     PyArray_DESCR(call->labels),
-                     is_real(call->labels) ? ": pass labels.astype(np.int64)" : "");
+        raise_labels_dtype(call);
         return false;
     }
     return true;
 }
 
 static bool
-check_labels_type(cl_call *call)
+check_labels_type(py_call *call)
 {
     PyObject *labels = call->given[LABELS];
     call->labels = as_array(call, LABELS, NPY_NOTYPE);
@@ -217,14 +236,15 @@ check_labels_type(cl_call *call)
     if (has != 0) {
         return has > 0 && check_labels_dtype(call);
     }
-    /* An empty list would be float64. */
+    /* NumPy makes an empty list float64. */
     PyArrayObject *empty = call->labels;
     call->labels = (PyArrayObject *)PyArray_Cast(empty, NPY_INT64);
     Py_DECREF(empty);
     return call->labels != NULL;
 }
 
-/* NumPy's complex numbers would convert, with a warning that they lose half. */
+/* NumPy would convert a complex number, with a warning that it drops the imaginary
+ * part. */
 static bool
 is_complex(PyObject *value)
 {
@@ -232,10 +252,10 @@ is_complex(PyObject *value)
            (PyArray_Check(value) && PyArray_ISCOMPLEX((PyArrayObject *)value));
 }
 
-/* A number, its sign and size still unchecked; one too large for a double comes
- * out infinite. */
+/* Read a number. One too large for a double becomes infinite, which is a ValueError
+ * later. */
 static bool
-check_number(const cl_call *call, int argument, double *number)
+read_number(const py_call *call, int argument, double *number)
 {
     PyObject *value = call->given[argument];
     if (value == NULL) {
@@ -255,47 +275,58 @@ check_number(const cl_call *call, int argument, double *number)
             return false;
         }
     }
-    PyErr_Format(PyExc_TypeError, "%s is %R, expected a number",
-                 cl_argument_names[argument], value);
+    PyErr_Format(PyExc_TypeError, "%s is %R, expected a number", call->names[argument],
+                 value);
     return false;
 }
 
 static bool
-check_normalize(cl_call *call)
+read_normalize(py_call *call)
 {
     PyObject *value = call->given[NORMALIZE];
-    if (value == NULL || PyBool_Check(value) || PyArray_IsScalar(value, Bool)) {
-        call->update_options.normalize = value == NULL || PyObject_IsTrue(value);
+    if (value == NULL) {
         return true;
     }
-    PyErr_Format(PyExc_TypeError, "normalize is %R, expected True or False", value);
+    if (!PyBool_Check(value) && !PyArray_IsScalar(value, Bool)) {
+        PyErr_Format(PyExc_TypeError, "%s is %R, expected True or False",
+                     call->names[NORMALIZE], value);
+        return false;
+    }
+    call->update_options.normalize = PyObject_IsTrue(value);
+    return true;
+}
+
+bool
+py_fail_reduction(const py_call *call, PyObject *type)
+{
+    PyErr_Format(type, "%s is %R, expected 'none', 'sum' or 'mean'",
+                 call->names[REDUCTION], call->given[REDUCTION]);
     return false;
 }
 
 static bool
-check_reduction_type(const cl_call *call)
+check_reduction_type(const py_call *call)
 {
     PyObject *value = call->given[REDUCTION];
     if (value == NULL || PyUnicode_Check(value)) {
         return true;
     }
-    return cl_fail_reduction(PyExc_TypeError, value);
+    return py_fail_reduction(call, PyExc_TypeError);
 }
 
 static bool
-check_weights_dtype(const cl_call *call)
+check_weights_dtype(const py_call *call)
 {
     if (!is_real(call->weights)) {
-        PyErr_Format(PyExc_TypeError,
-                     "sample_weight has dtype %S, expected a real number dtype",
-                     PyArray_DESCR(call->weights));
+        PyErr_Format(PyExc_TypeError, "%s has dtype %S, expected a real number dtype",
+                     call->names[SAMPLE_WEIGHT], PyArray_DESCR(call->weights));
         return false;
     }
     return true;
 }
 
 static bool
-check_weights_type(cl_call *call)
+check_weights_type(py_call *call)
 {
     if (call->given[SAMPLE_WEIGHT] == NULL) {
         return true;
@@ -304,10 +335,9 @@ check_weights_type(cl_call *call)
     return call->weights != NULL && check_weights_dtype(call);
 }
 
-/* Reads the value too; one of more than 64 bits is left for
- * check_ignore_index() to refuse. */
+/* A value of more than 64 bits is a ValueError later. */
 static bool
-check_ignore_index_type(cl_call *call, int *overflow)
+read_ignore_index(py_call *call)
 {
     PyObject *value = call->given[IGNORE_INDEX];
     if (value == NULL) {
@@ -316,35 +346,36 @@ check_ignore_index_type(cl_call *call, int *overflow)
     PyObject *index = PyNumber_Index(value);
     if (index == NULL) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError,
-                         "ignore_index is %R, expected an integer or None", value);
+            PyErr_Format(PyExc_TypeError, "%s is %R, expected an integer or None",
+                         call->names[IGNORE_INDEX], value);
         }
         return false;
     }
     call->batch.has_ignore_index = true;
-    call->batch.ignore_index = PyLong_AsLongLongAndOverflow(index, overflow);
+    call->batch.ignore_index =
+        PyLong_AsLongLongAndOverflow(index, &call->ignore_index_overflow);
     Py_DECREF(index);
     return true;
 }
 
-/* The dtype that `out` must have, borrowed. */
+/* The dtype that `out` must have, but for its byte order; a borrowed reference. */
 static PyArray_Descr *
-out_dtype(const cl_call *call)
+out_dtype(const py_call *call)
 {
     const bool gradient = call->signature->out == OUT_GRADIENT;
     return PyArray_DESCR(gradient ? call->features : call->centers);
 }
 
 static bool
-check_out_dtype(const cl_call *call)
+check_out_dtype(const py_call *call)
 {
     PyArray_Descr *expected = out_dtype(call);
-    if (PyArray_TYPE(call->out) == expected->type_num && cl_is_native(call->out)) {
+    if (PyArray_TYPE(call->out) == expected->type_num && py_is_native(call->out)) {
         return true;
     }
     expected = PyArray_DescrNewByteorder(expected, NPY_NATIVE);
     if (expected != NULL) {
-        PyErr_Format(PyExc_TypeError, "out has dtype %S, expected %S",
+        PyErr_Format(PyExc_TypeError, "%s has dtype %S, expected %S", call->names[OUT],
                      PyArray_DESCR(call->out), expected);
         Py_DECREF(expected);
     }
@@ -352,45 +383,45 @@ check_out_dtype(const cl_call *call)
 }
 
 static bool
-check_out_type(cl_call *call)
+check_out_type(py_call *call)
 {
     if (call->given[OUT] == NULL) {
         return true;
     }
-    call->out = require_array(call->given[OUT], "out", "a NumPy array");
+    call->out = require_array(call, OUT, "a NumPy array");
     return call->out != NULL && check_out_dtype(call);
 }
 
-/* Take an array anew that was one from the start. */
+/* Fetch an argument again if it was given as an array. */
 static bool
-retake(PyArrayObject **array, PyObject *given)
+reload_array(PyArrayObject **array, PyObject *given)
 {
     return *array == NULL || !PyArray_Check(given) ||
-           cl_replace(array, (PyObject *)plain_array(given));
+           py_replace(array, (PyObject *)py_plain_view(given));
 }
 
 bool
-cl_check_still(cl_call *call)
+py_revalidate_arrays(py_call *call)
 {
     const bool weights_read = call->batch.weights != NULL;
-    return retake(&call->centers, call->given[CENTERS]) &&
-           retake(&call->features, call->given[FEATURES]) &&
-           retake(&call->labels, call->given[LABELS]) &&
-           (weights_read || retake(&call->weights, call->given[SAMPLE_WEIGHT])) &&
-           retake(&call->out, call->given[OUT]) && check_centers_dtype(call) &&
+    return reload_array(&call->centers, call->given[CENTERS]) &&
+           reload_array(&call->features, call->given[FEATURES]) &&
+           reload_array(&call->labels, call->given[LABELS]) &&
+           (weights_read || reload_array(&call->weights, call->given[SAMPLE_WEIGHT])) &&
+           reload_array(&call->out, call->given[OUT]) && check_centers_dtype(call) &&
            find_types(call) && check_labels_dtype(call) &&
            (call->weights == NULL || check_weights_dtype(call)) &&
            (call->out == NULL || check_out_dtype(call));
 }
 
 bool
-cl_check_types(cl_call *call, int *ignore_overflow)
+py_check_types(py_call *call)
 {
     return check_centers_type(call) && check_features_type(call) &&
            check_labels_type(call) &&
-           check_number(call, ALPHA, &call->update_options.alpha) &&
-           check_normalize(call) && check_reduction_type(call) &&
-           check_number(call, LOSS_WEIGHT, &call->loss_options.loss_weight) &&
-           check_weights_type(call) && check_ignore_index_type(call, ignore_overflow) &&
-           cl_check_still(call) && check_out_type(call);
+           read_number(call, ALPHA, &call->update_options.alpha) &&
+           read_normalize(call) && check_reduction_type(call) &&
+           read_number(call, LOSS_WEIGHT, &call->loss_options.loss_weight) &&
+           check_weights_type(call) && read_ignore_index(call) &&
+           py_revalidate_arrays(call) && check_out_type(call);
 }

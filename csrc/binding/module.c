@@ -1,17 +1,20 @@
 /*
- * centerloss._core: each function reads its arguments, plans and makes what it
- * will return, and only then runs its job, which cannot fail.
+ * The module centerloss._core. A function reads its arguments, plans and allocates what
+ * it returns. Only then does it run its operation, which cannot fail.
  */
-#define CL_IMPORTS_NUMPY
+#define PY_IMPORT_NUMPY
 #include "numpy_api.h"
 
-#include <stdlib.h>
+#include <assert.h>
 
-#include "arguments.h"
+#include "array_util.h"
+#include "call.h"
 #include "centerloss.h"
+#include "check.h"
 #include "docstrings.h"
+#include "runtime.h"
 
-/* Set by one thread and read by others: what the GIL orders, where there is one. */
+/* Set by one thread and read by others. The GIL orders this, where there is one. */
 #ifdef Py_GIL_DISABLED
 #include <stdatomic.h>
 typedef atomic_int shared_int;
@@ -20,89 +23,44 @@ typedef int shared_int;
 #endif
 
 typedef struct {
-    PyObject *names[ARGUMENTS];
-    shared_int threads; /* the most that a call may use */
+    PyObject *keywords[ARGUMENTS]; /* interned names of the arguments */
+    shared_int threads;            /* maximum for a call */
 } module_state;
 
 static module_state *
-state_of(PyObject *module)
+get_state(PyObject *module)
 {
     return PyModule_GetState(module);
 }
 
-#define BIT(argument) (1u << (argument))
-enum {
-    ROW_ARGUMENTS = BIT(SAMPLE_WEIGHT) | BIT(IGNORE_INDEX),
-    LOSS_ARGUMENTS = BIT(REDUCTION) | BIT(LOSS_WEIGHT) | ROW_ARGUMENTS | BIT(OUT),
-    MOVE_ARGUMENTS = BIT(ALPHA) | BIT(NORMALIZE) | ROW_ARGUMENTS,
-};
-
-static const cl_signature loss_signature = {
-    .name = "loss", .takes = LOSS_ARGUMENTS, .out = OUT_LOSSES};
-static const cl_signature gradient_signature = {
-    .name = "gradient", .takes = LOSS_ARGUMENTS, .out = OUT_GRADIENT};
-static const cl_signature value_and_grad_signature = {
-    .name = "value_and_grad", .takes = LOSS_ARGUMENTS, .out = OUT_GRADIENT};
-static const cl_signature step_signature = {.name = "step",
-                                            .takes = LOSS_ARGUMENTS | MOVE_ARGUMENTS,
-                                            .moves = true,
-                                            .out = OUT_GRADIENT};
-static const cl_signature update_centers_signature = {
-    .name = "update_centers", .takes = MOVE_ARGUMENTS, .moves = true};
-static const cl_signature center_delta_signature = {
-    .name = "center_delta",
-    .takes = BIT(NORMALIZE) | ROW_ARGUMENTS | BIT(OUT),
-    .out = OUT_DELTAS};
-static const cl_signature class_sums_signature = {.name = "class_sums",
-                                                  .takes = ROW_ARGUMENTS};
-
-/* ---------------------------------------------------------------- errors */
-
-static void
-raise_bad_label(const cl_call *call, int64_t row)
+static int
+centers_type(const py_call *call)
 {
-    PyObject *label = PySequence_GetItem((PyObject *)call->labels, (Py_ssize_t)row);
-    if (label != NULL) {
-        PyErr_Format(PyExc_IndexError, "labels[%lld] is %S, but there are %lld classes",
-                     (long long)row, label, (long long)call->batch.K);
-        Py_DECREF(label);
-    }
-}
-
-/* True if the plan stands; else the exception is set. */
-static bool
-planned(const cl_call *call, const cl_plan *plan, cl_status status)
-{
-    if (status == CL_BAD_LABEL) {
-        raise_bad_label(call, plan->bad_row);
-    }
-    else if (status == CL_NO_MEMORY) {
-        PyErr_NoMemory();
-    }
-    return status == CL_OK;
+    return PyArray_TYPE(call->centers);
 }
 
 /* --------------------------------------- loss, gradient, value_and_grad, step */
 
-/* What such a call returns, made before anything is stored: after the job
- * nothing may fail any more, not even the making of a float or a tuple. */
+/* The objects that a call returns. They are allocated first, because nothing may fail
+ * once the operation has written to the centers. */
 typedef struct {
     double loss;
-    PyObject *spare_float; /* its memory becomes the loss's */
+    PyObject *spare_float; /* reserves the memory of the returned float */
     PyArrayObject *losses; /* for reduction="none" */
     PyArrayObject *gradient;
-    PyObject *given; /* borrowed: `out`, of which one of these may be a plain view */
+    PyObject *out; /* borrowed; `losses` or `gradient` may be a view of it */
     PyObject *pair;
 } loss_outputs;
 
 static bool
-make_outputs(loss_outputs *outputs, const cl_call *call, cl_outputs *result)
+make_outputs(loss_outputs *outputs, const py_call *call, cl_outputs *result)
 {
-    const cl_signature *signature = call->signature;
+    const py_signature *signature = call->signature;
     PyArrayObject *out = (PyArrayObject *)Py_XNewRef((PyObject *)call->out);
-    outputs->given = call->given[OUT];
+    outputs->out = call->given[OUT];
+    assert((outputs->out != NULL) == (out != NULL));
     if (signature->out == OUT_GRADIENT) {
-        outputs->gradient = out != NULL ? out : cl_new_gradient(call);
+        outputs->gradient = out != NULL ? out : py_new_like(call->features);
         if (outputs->gradient == NULL) {
             return false;
         }
@@ -111,7 +69,8 @@ make_outputs(loss_outputs *outputs, const cl_call *call, cl_outputs *result)
         out = NULL;
     }
     if (call->loss_options.reduction == CL_NONE) {
-        outputs->losses = out != NULL ? out : cl_new_losses(call);
+        outputs->losses =
+            out != NULL ? out : py_new_vector(call->batch.B, centers_type(call));
         if (outputs->losses == NULL) {
             return false;
         }
@@ -136,18 +95,18 @@ clear_outputs(loss_outputs *outputs)
 static PyObject *
 gradient_object(const loss_outputs *outputs)
 {
-    return Py_NewRef(outputs->given != NULL ? outputs->given
-                                            : (PyObject *)outputs->gradient);
+    return Py_NewRef(outputs->out != NULL ? outputs->out
+                                          : (PyObject *)outputs->gradient);
 }
 
-/* The loss as an object: the array, or a float in the place of the spare one,
- * which is freed right before and so is there to be had. */
+/* The array of losses, or a float. Creating the float cannot fail: the spare float, of
+ * the same size, is freed just before. */
 static PyObject *
 loss_object(loss_outputs *outputs)
 {
     if (outputs->losses != NULL) {
-        const bool given = outputs->gradient == NULL && outputs->given != NULL;
-        return Py_NewRef(given ? outputs->given : (PyObject *)outputs->losses);
+        const bool given = outputs->gradient == NULL && outputs->out != NULL;
+        return Py_NewRef(given ? outputs->out : (PyObject *)outputs->losses);
     }
     Py_CLEAR(outputs->spare_float);
     return PyFloat_FromDouble(outputs->loss);
@@ -158,24 +117,24 @@ pair_object(loss_outputs *outputs)
 {
     PyObject *loss = loss_object(outputs);
     if (loss == NULL) {
-        return NULL; /* GCOVR_EXCL_LINE: the memory was freed right before */
+        return NULL; /* GCOVR_EXCL_LINE: memory was freed just before */
     }
     PyTuple_SetItem(outputs->pair, 0, loss);
     PyTuple_SetItem(outputs->pair, 1, gradient_object(outputs));
     return Py_NewRef(outputs->pair);
 }
 
-/* Plan and run with the GIL released. */
+/* Plan and run without the GIL. */
 static bool
-run_loss_job(const cl_call *call, int threads, const cl_outputs *result)
+run_loss_operation(const py_call *call, int threads, const cl_outputs *result)
 {
-    const bool moves = call->signature->moves;
+    const bool updates = call->signature->writes_centers;
     cl_plan plan;
     cl_status status;
     Py_BEGIN_ALLOW_THREADS
     status = cl_plan_make(&plan, &call->batch,
-                          moves ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
-    if (status == CL_OK && moves) {
+                          updates ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
+    if (status == CL_OK && updates) {
         cl_step(&call->batch, &plan, PyArray_BYTES(call->centers), &call->loss_options,
                 &call->update_options, result);
     }
@@ -184,25 +143,26 @@ run_loss_job(const cl_call *call, int threads, const cl_outputs *result)
     }
     cl_plan_free(&plan);
     Py_END_ALLOW_THREADS
-    return planned(call, &plan, status);
+    return py_plan_made(call, &plan, status);
 }
 
 static PyObject *
-loss_job(PyObject *module, const cl_signature *signature, PyObject *const *args,
-         Py_ssize_t n_args, PyObject *keywords)
+call_loss_operation(PyObject *module, int function, PyObject *const *args,
+                    Py_ssize_t n_args, PyObject *keywords)
 {
-    const module_state *state = state_of(module);
-    cl_call call;
+    const module_state *state = get_state(module);
+    py_call call;
     loss_outputs outputs = {0};
     cl_outputs result = {0};
     PyObject *returned = NULL;
-    if (cl_call_read(&call, signature, state->names, args, n_args, keywords) &&
+    if (py_call_read(&call, &py_signatures[function], state->keywords, args, n_args,
+                     keywords) &&
         make_outputs(&outputs, &call, &result) &&
-        run_loss_job(&call, state->threads, &result)) {
-        if (signature == &loss_signature) {
+        run_loss_operation(&call, state->threads, &result)) {
+        if (function == LOSS) {
             returned = loss_object(&outputs);
         }
-        else if (signature == &gradient_signature) {
+        else if (function == GRADIENT) {
             returned = gradient_object(&outputs);
         }
         else {
@@ -210,7 +170,7 @@ loss_job(PyObject *module, const cl_signature *signature, PyObject *const *args,
         }
     }
     clear_outputs(&outputs);
-    cl_call_clear(&call);
+    py_call_clear(&call);
     return returned;
 }
 
@@ -218,64 +178,71 @@ static PyObject *
 core_loss(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
           PyObject *keywords)
 {
-    return loss_job(module, &loss_signature, args, n_args, keywords);
+    return call_loss_operation(module, LOSS, args, n_args, keywords);
 }
 
 static PyObject *
 core_gradient(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
               PyObject *keywords)
 {
-    return loss_job(module, &gradient_signature, args, n_args, keywords);
+    return call_loss_operation(module, GRADIENT, args, n_args, keywords);
 }
 
 static PyObject *
 core_value_and_grad(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
                     PyObject *keywords)
 {
-    return loss_job(module, &value_and_grad_signature, args, n_args, keywords);
+    return call_loss_operation(module, VALUE_AND_GRAD, args, n_args, keywords);
 }
 
 static PyObject *
 core_step(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
           PyObject *keywords)
 {
-    return loss_job(module, &step_signature, args, n_args, keywords);
+    return call_loss_operation(module, STEP, args, n_args, keywords);
 }
 
-/* ------------------------------------------------- the centers' own functions */
+/* ---------------------------------- update_centers, center_delta, class_sums */
+
+static PyArrayObject *
+new_class_rows(const py_call *call, int64_t rows)
+{
+    return py_new_matrix(rows, call->batch.D, centers_type(call));
+}
 
 static bool
-plan_groups_only(const cl_call *call, cl_plan *plan, int threads)
+plan_groups(const py_call *call, cl_plan *plan, int threads)
 {
     cl_status status;
     Py_BEGIN_ALLOW_THREADS
     status = cl_plan_make(plan, &call->batch, CL_GROUPS, threads);
     Py_END_ALLOW_THREADS
-    return planned(call, plan, status);
+    return py_plan_made(call, plan, status);
 }
 
-/* Each of the three: what to make once the plan stands, and what to run. */
-typedef PyObject *(*group_job)(const cl_call *call, cl_plan *plan);
+/* Allocates what the function returns, then runs the operation. */
+typedef PyObject *(*group_operation)(const py_call *call, cl_plan *plan);
 
 static PyObject *
-run_group_job(PyObject *module, const cl_signature *signature, group_job job,
-              PyObject *const *args, Py_ssize_t n_args, PyObject *keywords)
+call_group_operation(PyObject *module, int function, group_operation operation,
+                     PyObject *const *args, Py_ssize_t n_args, PyObject *keywords)
 {
-    const module_state *state = state_of(module);
-    cl_call call;
+    const module_state *state = get_state(module);
+    py_call call;
     cl_plan plan = {0};
     PyObject *returned = NULL;
-    if (cl_call_read(&call, signature, state->names, args, n_args, keywords) &&
-        plan_groups_only(&call, &plan, state->threads)) {
-        returned = job(&call, &plan);
+    if (py_call_read(&call, &py_signatures[function], state->keywords, args, n_args,
+                     keywords) &&
+        plan_groups(&call, &plan, state->threads)) {
+        returned = operation(&call, &plan);
     }
     cl_plan_free(&plan);
-    cl_call_clear(&call);
+    py_call_clear(&call);
     return returned;
 }
 
 static PyObject *
-update_centers_job(const cl_call *call, cl_plan *plan)
+run_update_centers(const py_call *call, cl_plan *plan)
 {
     PyObject *updated = PyLong_FromLongLong(plan->classes);
     if (updated != NULL) {
@@ -288,11 +255,11 @@ update_centers_job(const cl_call *call, cl_plan *plan)
 }
 
 static PyObject *
-center_delta_job(const cl_call *call, cl_plan *plan)
+run_center_delta(const py_call *call, cl_plan *plan)
 {
     PyArrayObject *deltas = call->out != NULL
                                 ? (PyArrayObject *)Py_NewRef((PyObject *)call->out)
-                                : cl_new_class_rows(call, call->batch.K);
+                                : new_class_rows(call, call->batch.K);
     if (deltas != NULL) {
         Py_BEGIN_ALLOW_THREADS
         cl_center_delta(&call->batch, plan, call->update_options.normalize,
@@ -307,14 +274,11 @@ center_delta_job(const cl_call *call, cl_plan *plan)
 }
 
 static PyObject *
-class_sums_job(const cl_call *call, cl_plan *plan)
+run_class_sums(const py_call *call, cl_plan *plan)
 {
-    npy_intp classes_shape = (npy_intp)plan->classes;
-    PyArrayObject *classes =
-        (PyArrayObject *)PyArray_SimpleNew(1, &classes_shape, NPY_INT64);
-    PyArrayObject *sums = cl_new_class_rows(call, plan->classes);
-    PyArrayObject *counts =
-        (PyArrayObject *)PyArray_SimpleNew(1, &classes_shape, NPY_FLOAT64);
+    PyArrayObject *classes = py_new_vector(plan->classes, NPY_INT64);
+    PyArrayObject *sums = new_class_rows(call, plan->classes);
+    PyArrayObject *counts = py_new_vector(plan->classes, NPY_FLOAT64);
     PyObject *returned = NULL;
     if (classes != NULL && sums != NULL && counts != NULL) {
         Py_BEGIN_ALLOW_THREADS
@@ -333,73 +297,90 @@ static PyObject *
 core_update_centers(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
                     PyObject *keywords)
 {
-    return run_group_job(module, &update_centers_signature, update_centers_job, args,
-                         n_args, keywords);
+    return call_group_operation(module, UPDATE_CENTERS, run_update_centers, args,
+                                n_args, keywords);
 }
 
 static PyObject *
 core_center_delta(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
                   PyObject *keywords)
 {
-    return run_group_job(module, &center_delta_signature, center_delta_job, args,
-                         n_args, keywords);
+    return call_group_operation(module, CENTER_DELTA, run_center_delta, args, n_args,
+                                keywords);
 }
 
 static PyObject *
 core_class_sums(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
                 PyObject *keywords)
 {
-    return run_group_job(module, &class_sums_signature, class_sums_job, args, n_args,
-                         keywords);
+    return call_group_operation(module, CLASS_SUMS, run_class_sums, args, n_args,
+                                keywords);
 }
 
-/* ------------------------------------------------------- threads and build */
+/* ---------------------------------------------------------- threads and build */
+
+PyDoc_STRVAR(
+    set_num_threads_doc,
+    "set_num_threads($module, n, /)\n"
+    "--\n"
+    "\n"
+    "Set how many threads a call may use at most.\n"
+    "\n"
+    "Small calls use one, whatever the setting. The results have the same bits "
+    "for\n"
+    "any number.\n"
+    "\n"
+    "Parameters\n"
+    "----------\n"
+    "n : int\n"
+    "    1 to 256.\n"
+    "\n"
+    "Raises\n"
+    "------\n"
+    "TypeError\n"
+    "    `n` is not an integer.\n"
+    "ValueError\n"
+    "    `n` is out of range.\n");
 
 static PyObject *
 core_set_num_threads(PyObject *module, PyObject *n)
 {
-    PyObject *index = PyNumber_Index(n);
-    if (index == NULL) {
-        if (PyErr_ExceptionMatches(PyExc_TypeError)) {
-            PyErr_Format(PyExc_TypeError, "n is %R, expected an integer", n);
-        }
+    int threads;
+    if (!py_read_num_threads(n, &threads)) {
         return NULL;
     }
-    int overflow = 0;
-    const long long threads = PyLong_AsLongLongAndOverflow(index, &overflow);
-    Py_DECREF(index);
-    if (overflow != 0 || threads < 1 || threads > CL_MAX_THREADS) {
-        PyErr_Format(PyExc_ValueError, "n is %R, expected 1 to %d", n, CL_MAX_THREADS);
-        return NULL;
-    }
-    state_of(module)->threads = (int)threads;
+    get_state(module)->threads = threads;
     return Py_NewRef(Py_None);
 }
+
+PyDoc_STRVAR(get_num_threads_doc,
+             "get_num_threads($module)\n"
+             "--\n"
+             "\n"
+             "How many threads a call may use at most.\n"
+             "\n"
+             "Returns\n"
+             "-------\n"
+             "int\n"
+             "    The number that `set_num_threads` set last or, before that, the "
+             "environment\n"
+             "    variable CENTERLOSS_NUM_THREADS, OMP_NUM_THREADS or the number of "
+             "processors that\n"
+             "    this process may use.\n");
 
 static PyObject *
 core_get_num_threads(PyObject *module, PyObject *Py_UNUSED(nothing))
 {
-    return PyLong_FromLong(state_of(module)->threads);
+    return PyLong_FromLong(get_state(module)->threads);
 }
-
-/* pyconfig.h of Windows has a COMPILER. */
-#if defined(__clang__)
-#define BUILT_BY "Clang " __clang_version__
-#elif defined(__GNUC__)
-#define BUILT_BY "GCC " __VERSION__
-#elif defined(_MSC_VER)
-#define BUILT_BY "MSVC"
-#else
-#define BUILT_BY "unknown"
-#endif
 
 static PyObject *
 core_build_info(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(nothing))
 {
-    return Py_BuildValue("{s:s,s:s}", "compiler", BUILT_BY, "isa", cl_isa());
+    return py_build_info();
 }
 
-/* ---------------------------------------------------------------- the module */
+/* ----------------------------------------------------------------- the module */
 
 #define FUNCTION(function)                                    \
     {#function, (PyCFunction)(void (*)(void))core_##function, \
@@ -415,43 +396,27 @@ static PyMethodDef methods[] = {
     FUNCTION(step),
     {"set_num_threads", core_set_num_threads, METH_O, set_num_threads_doc},
     {"get_num_threads", core_get_num_threads, METH_NOARGS, get_num_threads_doc},
+    {"check", (PyCFunction)(void (*)(void))py_check, METH_VARARGS | METH_KEYWORDS,
+     py_check_doc},
     {"_build_info", core_build_info, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 
-/* CENTERLOSS_ISA forces a set of instructions, for tests and comparisons. */
-static bool
-select_isa(void)
-{
-    const char *name = getenv("CENTERLOSS_ISA");
-    if (name != NULL && name[0] == '\0') {
-        name = NULL;
-    }
-    if (cl_select_isa(name)) {
-        return true;
-    }
-    PyErr_Format(PyExc_ImportError,
-                 "CENTERLOSS_ISA is '%s', which this build or this processor does "
-                 "not have: expected one of %s",
-                 name, cl_isa_names());
-    return false;
-}
-
 static int
 exec_module(PyObject *module)
 {
-    if (PyArray_ImportNumPyAPI() < 0 || !select_isa()) {
+    if (PyArray_ImportNumPyAPI() < 0 || !py_select_isa()) {
         return -1;
     }
-    state_of(module)->threads = 1;
-    return cl_intern_names(state_of(module)->names) ? 0 : -1;
+    get_state(module)->threads = 1;
+    return py_intern_keywords(get_state(module)->keywords) ? 0 : -1;
 }
 
 static int
 traverse_module(PyObject *module, visitproc visit, void *arg)
 {
     for (int i = 0; i < ARGUMENTS; i++) {
-        Py_VISIT(state_of(module)->names[i]);
+        Py_VISIT(get_state(module)->keywords[i]);
     }
     return 0;
 }
@@ -460,13 +425,16 @@ static int
 clear_module(PyObject *module)
 {
     for (int i = 0; i < ARGUMENTS; i++) {
-        Py_CLEAR(state_of(module)->names[i]);
+        Py_CLEAR(get_state(module)->keywords[i]);
     }
     return 0;
 }
 
 static PyModuleDef_Slot slots[] = {
     {Py_mod_exec, exec_module},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_MULTIPLE_INTERPRETERS_NOT_SUPPORTED},
+#endif
 #ifdef Py_mod_gil
     {Py_mod_gil, Py_MOD_GIL_NOT_USED},
 #endif

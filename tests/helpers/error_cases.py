@@ -1,7 +1,7 @@
-"""Every way to call a function wrongly, with the error that it has to give.
+"""Wrong calls of the functions, each with the error that it must raise.
 
-`FAULTS` is in the order in which the errors are found. A fault spoils a good call in
-the arguments it names; `faulty_calls` pairs every function with the faults it can have.
+A fault breaks arguments of a good call; `faulty_calls` gives the faults that a function
+can have. `faults` lists them in the order in which the functions find errors.
 """
 
 from collections.abc import Callable
@@ -52,39 +52,57 @@ def run(cl, name, call):
 
 
 @dataclass(frozen=True)
+class Words:
+    """Words of messages: names of the arguments, hints for arrays or tensors."""
+
+    names: dict[str, str]
+    tensors: bool
+
+    def __getitem__(self, argument):
+        return self.names.get(argument, argument)
+
+    def cast(self, argument, dtype):
+        method = f"to(torch.{dtype})" if self.tensors else f"astype(np.{dtype})"
+        return f"{self[argument]}.{method}"
+
+    def copy(self, argument):
+        return f"{self[argument]}.{'clone' if self.tensors else 'copy'}()"
+
+
+@dataclass(frozen=True)
 class Fault:
-    """`spoil` changes the arguments called `spoils`, and so earns `error(message)`."""
+    """`break_(call)` changes `arguments`; the call must then raise `error(message)`."""
 
     kind: str
-    spoils: tuple[str, ...]
+    arguments: tuple[str, ...]
     error: type[Exception]
     message: str
-    spoil: Callable[[dict], None]
+    break_: Callable[[dict], None]
     functions: tuple[str, ...] = CALLS
 
     def __str__(self):
         return self.kind
 
     def applies_to(self, name):
-        return name in self.functions and set(self.spoils) <= good_call(name).keys()
+        return name in self.functions and set(self.arguments) <= good_call(name).keys()
 
 
 def replaced(argument, value, error, message, kind="", **more):
-    """The fault of giving this value."""
+    """The fault of an argument with this value."""
 
-    def spoil(call):
+    def break_(call):
         call[argument] = value
 
-    return Fault(f"{argument} {kind}", (argument,), error, message, spoil, **more)
+    return Fault(f"{argument} {kind}", (argument,), error, message, break_, **more)
 
 
 def changed(argument, change, error, message, kind, **more):
-    """The fault of giving what `change` makes of the good value."""
+    """The fault of an argument that `change` made from the good value."""
 
-    def spoil(call):
+    def break_(call):
         call[argument] = change(call[argument])
 
-    return Fault(f"{argument} {kind}", (argument,), error, message, spoil, **more)
+    return Fault(f"{argument} {kind}", (argument,), error, message, break_, **more)
 
 
 def swapped(dtype):
@@ -104,20 +122,20 @@ def with_strided_rows(array):
 
 
 def on_one_row(array):
-    """All rows in the memory of one."""
+    """All rows share the memory of one."""
     strides = (0, *array.strides[1:])
     return np.lib.stride_tricks.as_strided(array.copy(), strides=strides)
 
 
 def one_element_apart(array):
-    """Rows that begin one element after each other."""
+    """Each row begins one element after the row before it."""
     memory = np.ones(array.size, array.dtype)
     strides = (array.itemsize, *array.strides[1:])
     return np.lib.stride_tricks.as_strided(memory, array.shape, strides)
 
 
 def backwards(array):
-    """The same from the last row to the first."""
+    """Each row begins one element before the row before it."""
     return one_element_apart(array)[::-1]
 
 
@@ -127,117 +145,127 @@ def read_only(array):
     return copy
 
 
-def _dtypes():
+def _dtypes(words):
     for value in ([[0.0] * D] * K, None, np.float32(1), memoryview(b"")):
         name = type(value).__name__
-        message = f"centers is a {name}, expected a NumPy array of float32 or float64"
+        message = (
+            f"{words['centers']} is a {name}, "
+            "expected a NumPy array of float32 or float64"
+        )
         yield replaced("centers", value, TypeError, message, "type")
-    centers = "centers has dtype {}, expected float32 or float64: make it with "
-    centers += "centers.astype(np.float32)"
     for dtype in ("f2", ml_dtypes.bfloat16, "i4", "?", "c8", "O", swapped("i4")):
         dtype = np.dtype(dtype)
         array = np.zeros((K, D), dtype)
-        yield replaced("centers", array, TypeError, centers.format(dtype), "dtype")
+        message = (
+            f"{words['centers']} has dtype {dtype}, expected float32 or float64: "
+            f"make it with {words.cast('centers', 'float32')}"
+        )
+        yield replaced("centers", array, TypeError, message, "dtype")
     for native in ("float32", "float64"):
         array = np.zeros((K, D), swapped(native))
         message = (
-            f"centers has dtype {array.dtype}, expected native byte order: "
-            f"make it with centers.astype(np.{native})"
+            f"{words['centers']} has dtype {array.dtype}, expected native byte order: "
+            f"make it with {words.cast('centers', native)}"
         )
         yield replaced("centers", array, TypeError, message, "byte order")
     for dtype in ("f8", swapped("f8"), "i4", "?", "c8", "O", "U1"):
         array = np.zeros((B, D), dtype)
         message = (
-            f"features has dtype {array.dtype}, but centers has float32"
-            f"{': pass features.astype(np.float32)' * (array.dtype.kind in 'fib')}"
+            f"{words['features']} has dtype {array.dtype}, "
+            f"but {words['centers']} has float32"
         )
+        if array.dtype.kind in "fib":
+            message += f": pass {words.cast('features', 'float32')}"
         yield replaced("features", array, TypeError, message, "dtype")
     for labels in (
         *(np.zeros(B, dtype) for dtype in ("f4", "?", "O", "c16", "U1", "m8[s]")),
         *(np.zeros(0), [0.0, 1.0, 0.0, 1.0], [True] * B, [2**70] * B),
     ):
         dtype = np.asarray(labels).dtype
-        message = (
-            f"labels has dtype {dtype}, expected an integer dtype"
-            f"{': pass labels.astype(np.int64)' * (dtype.kind in 'fb')}"
-        )
+        message = f"{words['labels']} has dtype {dtype}, expected an integer dtype"
+        if dtype.kind in "fb":
+            message += f": pass {words.cast('labels', 'int64')}"
         yield replaced("labels", labels, TypeError, message, "dtype")
 
 
-def _not_numbers(name):
+def _not_numbers(words, name):
     for value in (
         *("0.5", b"1", bytearray(b"1"), None, 1j, np.complex64(1), [0.5], object),
         *(np.array(1j), np.array([0.5, 1.0])),
     ):
-        message = f"{name} is {value!r}, expected a number"
+        message = f"{words[name]} is {value!r}, expected a number"
         yield replaced(name, value, TypeError, message, "type")
 
 
-def _bad_rates(name):
+def _bad_rates(words, name):
     infinity = float("inf")
     for value in (
         *(-1, -0.5, float("nan"), infinity, -infinity, np.float32(-1)),
         *(Fraction(-1, 2), Decimal("-1"), 10**400),
     ):
-        message = f"{name} is {value!r}, expected a finite number >= 0"
+        message = f"{words[name]} is {value!r}, expected a finite number >= 0"
         yield replaced(name, value, ValueError, message, "value")
 
 
-def _options():
-    yield from _not_numbers("alpha")
+def _options(words):
+    yield from _not_numbers(words, "alpha")
     for value in (1, 0.0, None, "yes", np.int64(1)):
-        message = f"normalize is {value!r}, expected True or False"
+        message = f"{words['normalize']} is {value!r}, expected True or False"
         yield replaced("normalize", value, TypeError, message)
     for value in (None, 1, b"mean", ["mean"]):
-        message = f"reduction is {value!r}, expected 'none', 'sum' or 'mean'"
+        message = f"{words['reduction']} is {value!r}, expected 'none', 'sum' or 'mean'"
         yield replaced("reduction", value, TypeError, message, "type")
-    yield from _not_numbers("loss_weight")
+    yield from _not_numbers(words, "loss_weight")
     for value in (
         *(np.ones(B, dtype) for dtype in ("c8", "O", "U1", "m8[s]")),
         *([None] * B, [10**400] * B, "abcd"),
     ):
         dtype = np.asarray(value).dtype
-        message = f"sample_weight has dtype {dtype}, expected a real number dtype"
+        message = (
+            f"{words['sample_weight']} has dtype {dtype}, expected a real number dtype"
+        )
         yield replaced("sample_weight", value, TypeError, message, "dtype")
     for value in (1.0, "1", np.float32(1), [1]):
-        message = f"ignore_index is {value!r}, expected an integer or None"
+        message = f"{words['ignore_index']} is {value!r}, expected an integer or None"
         yield replaced("ignore_index", value, TypeError, message, "type")
 
 
-def _types_of_out():
+def _types_of_out(words):
     for value in ([0.0] * B, np.float32(1), object(), False):
-        message = f"out is a {type(value).__name__}, expected a NumPy array"
+        message = f"{words['out']} is a {type(value).__name__}, expected a NumPy array"
         yield replaced("out", value, TypeError, message, "type")
     for dtype in ("f8", "f2", ml_dtypes.bfloat16, "i4", swapped("f4"), "O"):
-        message = f"out has dtype {np.dtype(dtype)}, expected float32"
+        message = f"{words['out']} has dtype {np.dtype(dtype)}, expected float32"
         change = methodcaller("astype", dtype)
         yield changed("out", change, TypeError, message, "dtype")
 
 
-def _values():
+def _values(words):
     for value in ("median", "", "Mean", "mean "):
-        message = f"reduction is {value!r}, expected 'none', 'sum' or 'mean'"
+        message = f"{words['reduction']} is {value!r}, expected 'none', 'sum' or 'mean'"
         yield replaced("reduction", value, ValueError, message, "value")
-    yield from _bad_rates("alpha")
-    yield from _bad_rates("loss_weight")
+    yield from _bad_rates(words, "alpha")
+    yield from _bad_rates(words, "loss_weight")
     for value in (2**64, -(2**63) - 1, 10**400):
-        message = f"ignore_index is {value!r}, expected an integer of 64 bits"
+        message = (
+            f"{words['ignore_index']} is {value!r}, expected an integer of 64 bits"
+        )
         yield replaced("ignore_index", value, ValueError, message, "value")
 
 
-def _shapes():
+def _shapes(words):
     for shape in ((), (D,), (1, K, D), (K, 2, D // 2)):
-        message = f"centers has shape {shape}, expected (classes, features)"
+        message = f"{words['centers']} has shape {shape}, expected (classes, features)"
         array = np.ones(shape, np.float32)
         yield replaced("centers", array, ValueError, message, "axes")
     for value in (np.array(1, np.float32), np.float32(1), 1.0):
-        message = "features has shape (), expected (rows, ...)"
+        message = f"{words['features']} has shape (), expected (rows, ...)"
         yield replaced("features", value, ValueError, message, "axes")
     for shape in ((B, D - 1), (B, D + 1), (B,), (B, D, 0), (B, 5, 5), (0, 1), (0,)):
         row = int(np.prod(shape[1:]))
         message = (
-            f"features has {row} values per row, but centers has {D}: "
-            f"shapes {shape} and {(K, D)}"
+            f"{words['features']} has {row} values per row, "
+            f"but {words['centers']} has {D}: shapes {shape} and {(K, D)}"
         )
         array = np.ones(shape, np.float32)
         yield replaced("features", array, ValueError, message, "row")
@@ -247,17 +275,19 @@ def _shapes():
     ):
         for shape in ((), (0,), (B - 1,), (B + 1,), (B, 1), (1, B)):
             message = (
-                f"{name} has shape {shape}, expected {(B,)}: "
-                f"one {one} per row of features"
+                f"{words[name]} has shape {shape}, expected {(B,)}: "
+                f"one {one} per row of {words['features']}"
             )
             array = good[: int(np.prod(shape))].reshape(shape)
             yield replaced(name, array, ValueError, message, "shape")
 
 
-def _shapes_of_out():
+def _shapes_of_out(words):
     for value in ("sum", "mean"):
+        reduction = words["reduction"]
         message = (
-            f"out needs reduction='none': the loss is a float with reduction={value!r}"
+            f"{words['out']} needs {reduction}='none': "
+            f"the loss is a float with {reduction}={value!r}"
         )
         kind = "with out"
         yield replaced(
@@ -266,14 +296,14 @@ def _shapes_of_out():
     for name, holds in OUT_HOLDS.items():
         good = OUT_SHAPES[holds]
         for shape in {(), good[:-1], (*good, 1), (B * D,), (D, B), (B, D - 1), (3, D)}:
-            message = f"out has shape {shape}, expected {good}"
+            message = f"{words['out']} has shape {shape}, expected {good}"
             array = np.ones(shape, np.float32)
             yield replaced(
                 "out", array, ValueError, message, "shape", functions=(name,)
             )
 
 
-def _memory():
+def _memory(words):
     strided = "{} has strided rows: each row must be contiguous in memory"
     changes = (
         ("read-only", read_only, "{} is read-only"),
@@ -288,39 +318,40 @@ def _memory():
     for kind, change, message in changes:
         read_too = kind in ("aligned", "strided")
         yield changed(
-            *("centers", change, ValueError, message.format("centers"), kind),
+            *("centers", change, ValueError, message.format(words["centers"]), kind),
             functions=CALLS if read_too else MOVES_CENTERS,
         )
     for kind, change, message in changes:
         in_rows = kind == "strided" or change in (one_element_apart, backwards)
         yield changed(
-            *("out", change, ValueError, message.format("out"), kind),
+            *("out", change, ValueError, message.format(words["out"]), kind),
             functions=with_rows if in_rows else tuple(OUT_HOLDS),
         )
 
 
-def _overlap(written, other, functions):
-    """Both arguments in the same memory; the first element of it is in both."""
+def _overlap(words, written, other, functions):
+    """Two arguments that share memory, from its first element."""
 
-    def spoil(call):
+    def break_(call):
         memory = np.zeros(K * D, np.float32)
         for name in (written, other):
             view = memory.view(np.int32) if name == "labels" else memory
             shape = SHAPES.get(name) or call["out"].shape
             call[name] = view[: int(np.prod(shape))].reshape(shape)
 
-    message = f"{written} overlaps {other} in memory"
-    return Fault(message, (written, other), ValueError, message, spoil, functions)
+    kind = f"{written} overlaps {other}"
+    message = f"{words[written]} overlaps {words[other]} in memory"
+    return Fault(kind, (written, other), ValueError, message, break_, functions)
 
 
-def _overlaps():
+def _overlaps(words):
     for other in ("features", "labels", "sample_weight"):
-        yield _overlap("centers", other, MOVES_CENTERS)
+        yield _overlap(words, "centers", other, MOVES_CENTERS)
     for other in ("features", "labels", "centers", "sample_weight"):
-        yield _overlap("out", other, tuple(OUT_HOLDS))
+        yield _overlap(words, "out", other, tuple(OUT_HOLDS))
 
 
-def _contents():
+def _contents(words):
     infinity, nan = float("inf"), float("nan")
     for weights, first in (
         ([-1.0, 1.0, -2.0, 1.0], 0),
@@ -331,7 +362,7 @@ def _contents():
         (np.array([0, 1, 2, -3], np.int8), 3),
     ):
         message = (
-            f"sample_weight[{first}] is {float(weights[first])!r}, "
+            f"{words['sample_weight']}[{first}] is {float(weights[first])!r}, "
             "expected a finite number >= 0"
         )
         yield replaced("sample_weight", weights, ValueError, message, "value")
@@ -349,27 +380,36 @@ def _contents():
         (np.array([0, 0, 2**31, 0], np.uint32), 2),
         (np.array([0, 0, 260, 0], swapped(np.int16)), 2),
     ):
-        message = f"labels[{first}] is {int(labels[first])}, but there are {K} classes"
+        message = (
+            f"{words['labels']}[{first}] is {int(labels[first])}, "
+            f"but there are {K} classes"
+        )
         yield replaced("labels", labels, IndexError, message, "value")
 
 
-FAULTS = [
-    *_dtypes(),
-    *_options(),
-    *_types_of_out(),
-    *_values(),
-    *_shapes(),
-    *_shapes_of_out(),
-    *_memory(),
-    *_overlaps(),
-    *_contents(),
-]
+def faults(names=None, *, tensors=False):
+    """Every fault, with these names of arguments and hints for arrays or tensors."""
+    words = Words(names or {}, tensors)
+    return [
+        *_dtypes(words),
+        *_options(words),
+        *_types_of_out(words),
+        *_values(words),
+        *_shapes(words),
+        *_shapes_of_out(words),
+        *_memory(words),
+        *_overlaps(words),
+        *_contents(words),
+    ]
 
 
-def faulty_calls(name):
+FAULTS = faults()
+
+
+def faulty_calls(name, faults=FAULTS):
     """Each fault that function `name` can have, with its arguments."""
-    for fault in FAULTS:
+    for fault in faults:
         if fault.applies_to(name):
             call = good_call(name)
-            fault.spoil(call)
+            fault.break_(call)
             yield fault, call

@@ -21,6 +21,7 @@ from unittest import mock
 
 import numpy as np
 
+import centerloss.reference
 from tests.helpers.paths import CSRC, KERNELS, TESTS
 
 HERE = TESTS / "c"
@@ -48,13 +49,20 @@ def compile_c(sources, output, *flags):
     return output
 
 
+def write_docstrings(header):
+    script = CSRC / "binding" / "docstrings.py"
+    reference = centerloss.reference.__file__
+    subprocess.run([sys.executable, script, reference, header], check=True)
+
+
 @functools.cache
 def failing_core():
     """The extension module, and its library for ctypes."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)  # the module stays loaded until then
     path = Path(folder.name) / "_core.so"
-    includes = (np.get_include(), sysconfig.get_path("include"))
+    write_docstrings(Path(folder.name) / "docstrings.h")
+    includes = (folder.name, np.get_include(), sysconfig.get_path("include"))
     flags = ["-shared", "-fPIC", *(f"-I{include}" for include in includes)]
     flags += [f"-DNPY_{name}=NPY_2_0_API_VERSION" for name in NUMPY_VERSIONS]
     if not sysconfig.get_config_var("Py_GIL_DISABLED"):

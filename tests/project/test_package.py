@@ -1,5 +1,6 @@
-"""What a user meets before the first call: import, names, signatures, documentation."""
+"""The package before the first call: import, names, signatures, documentation."""
 
+import ast
 import doctest
 import inspect
 import logging
@@ -19,6 +20,7 @@ from tests.helpers.batches import CALLS
 
 THREADS = ("get_num_threads", "set_num_threads")
 ROOT = Path(__file__).parents[2]
+PACKAGE = Path(centerloss.__file__).parent
 PAGES = sorted(
     str(path.relative_to(ROOT))
     for folder in ("", "benchmarks", "csrc", "docs", "notebooks")
@@ -33,7 +35,7 @@ def parameters(function):
 
 
 def test_import_needs_numpy_alone(tmp_path):
-    """Nothing else is loaded that Python does not bring, be it installed or not."""
+    """Nothing else is imported from outside the standard library."""
     script = (
         "import sys, numpy\n"
         "before = set(sys.modules)\n"
@@ -45,7 +47,7 @@ def test_import_needs_numpy_alone(tmp_path):
     assert set(output.split()) - {"numpy"} - sys.stdlib_module_names == {"centerloss"}
 
 
-def test_import_logs_for_those_who_ask(tmp_path):
+def test_import_logs_at_debug_level(tmp_path):
     script = (
         "import logging\n"
         "logging.basicConfig(level=logging.{}, format='%(name)s %(message)s')\n"
@@ -62,8 +64,8 @@ def test_import_logs_for_those_who_ask(tmp_path):
         assert (done.stdout, done.stderr) == ("", expected)
 
 
-def test_nothing_is_printed_where_nobody_configured_logging():
-    """Not even a warning, which Python would print for want of a handler."""
+def test_nothing_is_printed_without_logging_configured():
+    """Python would print warnings of a logger without a handler."""
     (handler,) = logging.getLogger("centerloss").handlers
     assert isinstance(handler, logging.NullHandler)
 
@@ -77,15 +79,77 @@ def test_all_names_exist():
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_c_has_the_signature_of_the_reference(name):
-    expected = parameters(getattr(centerloss.reference, name))
-    assert parameters(getattr(centerloss, name)) == expected
+def test_signature_and_docstring_are_those_of_the_reference(name):
+    function, twin = getattr(centerloss, name), getattr(centerloss.reference, name)
+    assert parameters(function) == parameters(twin)
+    assert inspect.getdoc(function) == inspect.getdoc(twin)
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_both_implementations_have_one_docstring(name):
-    ours, twin = (getattr(m, name) for m in (centerloss, centerloss.reference))
-    assert inspect.getdoc(ours) == inspect.getdoc(twin)
+def defaults(parsed):
+    """The keyword-only arguments that have a default in a parsed function."""
+    arguments = zip(parsed.args.kwonlyargs, parsed.args.kw_defaults, strict=True)
+    return {
+        argument.arg: ast.literal_eval(default)
+        for argument, default in arguments
+        if default is not None
+    }
+
+
+def parsed_functions(file, owner=None):
+    """The functions in a file of the package, or those in one of its classes."""
+    tree = ast.parse((PACKAGE / file).read_text(encoding="utf-8"))
+    if owner is not None:
+        (tree,) = (n for n in tree.body if getattr(n, "name", None) == owner)
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+def all_defaults():
+    """Places that state defaults, and the defaults they state."""
+    for name in CALLS:
+        for module in (centerloss, centerloss.reference):
+            yield (
+                f"{module.__name__}.{name}",
+                {
+                    option: default
+                    for option, kind, default in parameters(getattr(module, name))
+                    if kind is inspect.Parameter.KEYWORD_ONLY
+                },
+            )
+        arguments = {"features": [], "labels": [], "centers": np.ones((2, 1))}
+        checked = centerloss._core.check(name, arguments)
+        yield (
+            f"C of {name}",
+            {key: checked[key] for key in checked if key not in arguments},
+        )
+    for function in parsed_functions("_core.pyi"):
+        if function.name in CALLS:
+            yield f"_core.pyi: {function.name}", defaults(function)
+    for file in ("center_loss.py", "torch/module.py"):
+        for function in parsed_functions(file, "CenterLoss"):
+            if function.name == "__init__":
+                yield file, defaults(function)
+
+
+def test_defaults_are_the_same_everywhere():
+    expected = {
+        "alpha": 0.5,
+        "normalize": True,
+        "reduction": "mean",
+        "loss_weight": 1.0,
+        "sample_weight": None,
+        "ignore_index": None,
+        "out": None,
+    }
+    found = dict.fromkeys(expected, 0)
+    for place, stated in all_defaults():
+        for option in expected.keys() & stated.keys():
+            default = stated[option]
+            assert (type(default), default) == (
+                type(expected[option]),
+                expected[option],
+            ), f"{option} in {place}"
+            found[option] += 1
+    assert min(found.values()) > 10
 
 
 @pytest.mark.parametrize("name", centerloss.__all__)
@@ -99,7 +163,7 @@ def test_everything_public_has_a_docstring(name):
 
 @pytest.mark.parametrize("name", CALLS)
 def test_examples_in_c_docstrings(name):
-    """pytest finds those in Python files by itself."""
+    """pytest itself finds the examples in Python files."""
     public = {name: getattr(centerloss, name) for name in centerloss.__all__}
     namespace = public | {"np": np, "centerloss": centerloss}
     finder = doctest.DocTestFinder(recurse=False)

@@ -51,21 +51,18 @@ def options(x: Float32, y: Labels, c: Float32) -> None:
     class_sums(x, y, c, normalize=False)  # type: ignore[call-arg]
 
 
-def out(x: Float32, y: Labels, c: Float32, c64: Float64, name: str) -> None:
+def out(x: Float32, y: Labels, c: Float32, c64: Float64) -> None:
     loss(x, y, c, out=c)  # type: ignore[call-overload]
-    loss(x, y, c, reduction="sum", out=c)  # type: ignore[call-overload]
-    loss(x, y, c, reduction=name, out=c)  # type: ignore[call-overload]
-    loss(x, y, c, reduction="none", out=c64)  # type: ignore[call-overload]
+    loss(x, y, c, reduction="none", out=c64)  # type: ignore[type-var]
     gradient(x, y, c, out=[[0.0]])  # type: ignore[call-overload]
     gradient([[1.0]], [0], c, out=c64)  # type: ignore[type-var]
     center_delta(x, y, c, out=c64)  # type: ignore[type-var]
     update_centers(x, y, c, out=c)  # type: ignore[call-arg]
 
 
-def results(x: Float32, y: Labels, c: Float32, name: str) -> None:
+def results(x: Float32, y: Labels, c: Float32) -> None:
     loss(x, y, c).sum()  # type: ignore[attr-defined]
-    loss(x, y, c, reduction="none").hex()  # type: ignore[attr-defined]
-    loss(x, y, c, reduction=name).hex()  # type: ignore[union-attr]
+    loss(x, y, c, reduction="none").hex()  # type: ignore[union-attr]
     value: int = step(x, y, c)[0]  # type: ignore[assignment]
     rows: Float64 = step(x, y, c)[1]  # type: ignore[assignment]
     centers: Float64 = class_sums(x, y, c)[1]  # type: ignore[assignment]

@@ -1,0 +1,154 @@
+#include "parse.h"
+
+const char *const py_argument_names[ARGUMENTS] = {
+    "features",  "labels",      "centers",       "alpha",        "normalize",
+    "reduction", "loss_weight", "sample_weight", "ignore_index", "out",
+};
+
+#define BIT(argument) (1u << (argument))
+enum {
+    ROW_ARGUMENTS = BIT(SAMPLE_WEIGHT) | BIT(IGNORE_INDEX),
+    LOSS_ARGUMENTS = BIT(REDUCTION) | BIT(LOSS_WEIGHT) | ROW_ARGUMENTS | BIT(OUT),
+    UPDATE_ARGUMENTS = BIT(ALPHA) | BIT(NORMALIZE) | ROW_ARGUMENTS,
+};
+
+const py_signature py_signatures[FUNCTIONS] = {
+    [LOSS] = {.name = "loss", .takes = LOSS_ARGUMENTS, .out = OUT_LOSSES},
+    [GRADIENT] = {.name = "gradient", .takes = LOSS_ARGUMENTS, .out = OUT_GRADIENT},
+    [VALUE_AND_GRAD] = {.name = "value_and_grad",
+                        .takes = LOSS_ARGUMENTS,
+                        .out = OUT_GRADIENT},
+    [CENTER_DELTA] = {.name = "center_delta",
+                      .takes = BIT(NORMALIZE) | ROW_ARGUMENTS | BIT(OUT),
+                      .out = OUT_DELTAS},
+    [CLASS_SUMS] = {.name = "class_sums", .takes = ROW_ARGUMENTS},
+    [UPDATE_CENTERS] = {.name = "update_centers",
+                        .takes = UPDATE_ARGUMENTS,
+                        .writes_centers = true},
+    [STEP] = {.name = "step",
+              .takes = LOSS_ARGUMENTS | UPDATE_ARGUMENTS,
+              .writes_centers = true,
+              .out = OUT_GRADIENT},
+};
+
+void
+py_call_init(py_call *call, const py_signature *signature)
+{
+    *call = (py_call){
+        .signature = signature,
+        .names = py_argument_names,
+        .loss_options = {.reduction = CL_MEAN, .loss_weight = 1.0},
+        .update_options = {.alpha = 0.5, .normalize = true},
+    };
+}
+
+bool
+py_intern_keywords(PyObject *interned[ARGUMENTS])
+{
+    for (int i = 0; i < ARGUMENTS; i++) {
+        interned[i] = PyUnicode_InternFromString(py_argument_names[i]);
+        if (interned[i] == NULL) {
+            return false; /* GCOVR_EXCL_LINE: no memory for a name */
+        }
+    }
+    return true;
+}
+
+int
+py_find_argument(PyObject *name)
+{
+    for (int i = 0; i < ARGUMENTS; i++) {
+        if (PyUnicode_CompareWithASCIIString(name, py_argument_names[i]) == 0) {
+            return i;
+        }
+    }
+    return -1;
+}
+
+static int
+find_keyword(PyObject *const interned[ARGUMENTS], PyObject *keyword)
+{
+    for (int i = 0; i < ARGUMENTS; i++) {
+        if (interned[i] == keyword) {
+            return i;
+        }
+    }
+    return py_find_argument(keyword);
+}
+
+/* Assign a value to argument `i`, or -1 if no argument has the name `keyword`. */
+static bool
+assign(py_call *call, int i, PyObject *keyword, PyObject *value)
+{
+    const py_signature *signature = call->signature;
+    if (i < 0 || (i > CENTERS && !(signature->takes & BIT(i)))) {
+        PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument '%U'",
+                     signature->name, keyword);
+        return false;
+    }
+    if (call->given[i] != NULL) {
+        PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%U'",
+                     signature->name, keyword);
+        return false;
+    }
+    call->given[i] = value;
+    return true;
+}
+
+static bool
+finish_parsing(py_call *call)
+{
+    for (int i = FEATURES; i <= CENTERS; i++) {
+        if (call->given[i] == NULL) {
+            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'",
+                         call->signature->name, py_argument_names[i]);
+            return false;
+        }
+    }
+    for (int i = SAMPLE_WEIGHT; i <= OUT; i++) {
+        if (call->given[i] == Py_None) {
+            call->given[i] = NULL;
+        }
+    }
+    return true;
+}
+
+bool
+py_parse(py_call *call, PyObject *const interned[ARGUMENTS], PyObject *const *args,
+         Py_ssize_t n_args, PyObject *keywords)
+{
+    if (n_args > CENTERS + 1) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() takes 3 positional arguments but %zd were given",
+                     call->signature->name, n_args);
+        return false;
+    }
+    for (Py_ssize_t i = 0; i < n_args; i++) {
+        call->given[i] = args[i];
+    }
+    const Py_ssize_t n_keywords = keywords != NULL ? PyTuple_Size(keywords) : 0;
+    for (Py_ssize_t i = 0; i < n_keywords; i++) {
+        PyObject *keyword = PyTuple_GetItem(keywords, i);
+        const int found = find_keyword(interned, keyword);
+        if (!assign(call, found, keyword, args[n_args + i])) {
+            return false;
+        }
+    }
+    return finish_parsing(call);
+}
+
+bool
+py_parse_dict(py_call *call, PyObject *arguments)
+{
+    PyObject *name, *value;
+    for (Py_ssize_t i = 0; PyDict_Next(arguments, &i, &name, &value);) {
+        if (!PyUnicode_Check(name)) {
+            PyErr_SetString(PyExc_TypeError, "names of arguments must be strings");
+            return false;
+        }
+        if (!assign(call, py_find_argument(name), name, value)) {
+            return false;
+        }
+    }
+    return finish_parsing(call);
+}
