@@ -5,6 +5,7 @@ RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install -q --disable-pip-version-check
 READY := $(VENV)/.ready
 C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h)
+DOCSTRINGS := csrc/binding/docstrings.py centerloss/reference.py
 C_ELSEWHERE := $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/fuzz/*.h docs/*.c)
 
 # Tried in this order, unless one is named: `make PYTHON=python3.12 CC=clang test`.
@@ -55,7 +56,9 @@ lint: $(READY) ## check the style, that the C has no warnings, and that kernels 
 	$(RUN) -m ruff format --check
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES) $(C_ELSEWHERE)
 	$(CC) $(WARNINGS) -Icsrc/kernels csrc/kernels/*.c
-	$(CC) $(WARNINGS) -Icsrc/kernels $$($(RUN) -c $(HEADERS)) csrc/binding/*.c
+	@mkdir -p build/lint
+	$(RUN) $(DOCSTRINGS) build/lint/docstrings.h
+	$(CC) $(WARNINGS) -Icsrc/kernels -Ibuild/lint $$($(RUN) -c $(HEADERS)) csrc/binding/*.c
 
 mypy: $(READY) ## check the types with mypy
 	$(RUN) -m mypy
@@ -141,7 +144,7 @@ clean: ## remove what the other targets made
 	find centerloss tests -name __pycache__ -prune -exec rm -rf {} +
 
 # The package, editable, with its C compiled; again when one of these files changes.
-$(READY): $(RUN) pyproject.toml setup.py $(C_FILES)
+$(READY): $(RUN) pyproject.toml setup.py $(DOCSTRINGS) $(C_FILES)
 	@compiler=$$($(call first,$(COMPILERS),--version)); \
 	test -n "$$compiler" || { echo 'No C compiler (tried $(COMPILERS)):' \
 		'install one, or name it with make CC=...' >&2; exit 1; }; \
