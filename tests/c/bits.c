@@ -1,14 +1,15 @@
 /*
- * What the jobs of csrc/ store, as hashes, without Python:
+ * Hashes of what the operations of csrc/kernels store, without Python:
  *
- *     bits                 prints the instruction sets to be had here
- *     bits NAME THREADS    prints a line per batch, with one of them
+ *     bits                        prints the names of the instruction sets here
+ *     bits NAME THREADS           prints a line per batch, computed with one of them
+ *     bits NAME THREADS small     only for batches that use one thread
+ *     bits NAME THREADS large     only for batches that use all threads
  *
  * The lines are those of golden.txt for every instruction set, number of
- * threads, compiler and processor of little-endian byte order. To that end the
- * batches are made of integers alone. They hold zeros of either sign and
- * subnormal numbers, but no NaN: which NaN an operation makes is left to the
- * processor.
+ * threads, compiler and processor of little-endian byte order. Therefore the
+ * batches are made from integers. They contain zeros of both signs and subnormal
+ * numbers, but no NaN: processors differ in the bits of the NaN they produce.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@
 #include "centerloss.h"
 #include "random_bits.h"
 
-/* How the numbers of a type are made up, below the sign. */
+/* The bits of a number of a type, below the sign. */
 typedef struct {
     int64_t size;
     int exponent_bits, fraction_bits;
@@ -40,8 +41,8 @@ static const struct {
     [CL_BFLOAT16_FLOAT32] = {"bfloat16", {2, 8, 7}, {4, 8, 23}},
 };
 
-/* How a batch is worked on. Gradients that overflow a half are among them, and
- * ones that are subnormal in each type. */
+/* Options of the operations. Some gradients overflow a half, and some are subnormal in
+ * each type. */
 static const struct {
     cl_loss_options loss;
     cl_update_options update;
@@ -57,7 +58,7 @@ static const struct {
 
 enum {
     OPTIONS = sizeof(options) / sizeof(options[0]),
-    LARGE_BYTES = 8 << 20, /* worth 8 threads, and stored past the cache */
+    LARGE_BYTES = 8 << 20, /* enough for 8 threads, and stored past the cache */
     STEPS = 3,
 };
 
@@ -65,7 +66,7 @@ typedef struct {
     int64_t B, D, K;
 } shape;
 
-/* A batch and room for its results. */
+/* A batch and the arrays of its results. */
 typedef struct {
     cl_batch batch;
     char *features, *centers, *old_centers;
@@ -86,7 +87,7 @@ stop(const char *message)
     exit(2);
 }
 
-/* On a cache line. */
+/* Allocate memory that starts on a cache line. */
 static void *
 memory(int64_t bytes)
 {
@@ -98,7 +99,7 @@ memory(int64_t bytes)
     return memset(p, 0x55, size);
 }
 
-/* FNV-1a, of eight bytes at a time. */
+/* FNV-1a over words of eight bytes. */
 static uint64_t
 hashed(uint64_t hash, const void *p, int64_t bytes)
 {
@@ -111,8 +112,8 @@ hashed(uint64_t hash, const void *p, int64_t bytes)
     return hash;
 }
 
-/* A number of either sign: one in 16 is zero, one subnormal, the others have
- * magnitudes from 1/64 up to 4. */
+/* A number of either sign: one in 16 is zero, one in 16 is subnormal, and the others
+ * have magnitudes from 1/64 to 4. */
 static uint64_t
 number(format f, uint64_t random)
 {
@@ -135,7 +136,7 @@ numbers(format f, int64_t count, uint64_t *state)
     return p;
 }
 
-/* Of eight rows, six are of the first class, one of the last, one of any. */
+/* Of eight rows, six belong to the first class, one to the last, one to any. */
 static int64_t *
 make_labels(shape s, uint64_t *state)
 {
@@ -149,7 +150,7 @@ make_labels(shape s, uint64_t *state)
     return labels;
 }
 
-/* From 0 up to 2; one in 8 is 0. */
+/* Weights from 0 to 2; one in 8 is 0. */
 static double *
 make_weights(shape s, uint64_t *state)
 {
@@ -215,7 +216,7 @@ free_arrays(arrays *a)
     free(a->counts);
 }
 
-/* What lies between the rows of the gradient is to keep its bits too. */
+/* The bytes between the rows of the gradient are hashed, too: none may change. */
 static uint64_t
 hash_outputs(uint64_t hash, const arrays *a, const cl_outputs *outputs)
 {
@@ -225,7 +226,7 @@ hash_outputs(uint64_t hash, const arrays *a, const cl_outputs *outputs)
                                      : hashed(hash, a->gradient, a->gradient_bytes);
 }
 
-/* All operations. */
+/* Run all operations. */
 static uint64_t
 hash_operations(uint64_t hash, const arrays *a, cl_plan *plan,
                 const cl_loss_options *loss_options,
@@ -259,7 +260,7 @@ hash_operations(uint64_t hash, const arrays *a, cl_plan *plan,
     return hashed(hash, a->counts, plan->classes * 8);
 }
 
-/* With options first..last-1. */
+/* Print the hash of a batch with options first..last-1. */
 static void
 print_line(cl_types types, shape s, int threads, int first, int last)
 {
@@ -275,7 +276,7 @@ print_line(cl_types types, shape s, int threads, int first, int last)
             stop("no plan");
         }
         if (large && plan.threads != threads) {
-            stop("not as many threads as meant: LARGE_BYTES has to change");
+            stop("too few threads are used: change LARGE_BYTES");
         }
         hash = hash_operations(hash, &a, &plan, &options[i].loss, &options[i].update);
         cl_plan_free(&plan);
@@ -285,8 +286,7 @@ print_line(cl_types types, shape s, int threads, int first, int last)
            types_of[types].name, s.B, s.D, s.K, hash);
 }
 
-/* From no rows at all to a class of two chunks among classes of one row; all
- * options. */
+/* From no rows to a class of two chunks among classes of one row; all options. */
 static void
 print_small(cl_types types, int threads)
 {
@@ -301,9 +301,8 @@ print_small(cl_types types, int threads)
     }
 }
 
-/* A single class, one of many chunks among many of one row, and many rows of few
- * classes, of which the number of threads decides the order; one set of options
- * each. */
+/* A single class; a class of many chunks among many of one row; many rows of few
+ * classes, whose order depends on the number of threads. One set of options each. */
 static void
 print_large(cl_types types, int threads)
 {
@@ -323,13 +322,18 @@ main(int argc, char **argv)
         puts(cl_isa_names());
         return 0;
     }
-    const int threads = argc == 3 ? atoi(argv[2]) : 0;
+    const int threads = argc >= 3 ? atoi(argv[2]) : 0;
+    const char *sizes = argc == 4 ? argv[3] : "all";
     if (threads < 1 || !cl_select_isa(argv[1])) {
-        stop("usage: bits [NAME THREADS]");
+        stop("usage: bits [NAME THREADS [small|large]]");
     }
     for (int types = 0; types < CL_TYPES; types++) {
-        print_small((cl_types)types, threads);
-        print_large((cl_types)types, threads);
+        if (strcmp(sizes, "large") != 0) {
+            print_small((cl_types)types, threads);
+        }
+        if (strcmp(sizes, "small") != 0) {
+            print_large((cl_types)types, threads);
+        }
     }
     return 0;
 }

@@ -1,12 +1,12 @@
 /*
- * Steps on separate centers, side by side:
+ * Steps on separate centers at the same time:
  *
- *     concurrent           prints the instruction sets to be had here
- *     concurrent NAME      compares the bits with those of one after the other
+ *     concurrent           prints the names of the instruction sets here
+ *     concurrent NAME      compares the bits with those of sequential steps
  *
- * Features and labels are shared; each of the threads here has centers and a
- * gradient of its own, and its calls use threads themselves. For ThreadSanitizer
- * above all: a race is a report even when the bits come out right.
+ * The callers share features and labels; each has its own centers and gradient, and
+ * its calls use threads themselves. Meant for ThreadSanitizer, which reports a race
+ * even if the bits are right.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -21,13 +21,13 @@ enum {
     STEPS = 6,
     D = 48,
     K = 300,
-    B = 40000, /* two segments, which up to three threads work on in batch order */
+    B = 40000, /* two segments: batch order for up to three threads */
 };
 
 static float features[B * D];
 static int64_t labels[B];
 
-/* What one caller owns. */
+/* The state of one caller. */
 typedef struct {
     int threads;
     int orders; /* of the rows: 1 in class order, 2 in batch order, 3 both */
@@ -36,7 +36,7 @@ typedef struct {
     float centers[K * D], gradient[B * D];
 } caller;
 
-static caller alone[CALLERS], together[CALLERS];
+static caller sequential[CALLERS], concurrent[CALLERS];
 
 static void
 stop(const char *message)
@@ -45,7 +45,7 @@ stop(const char *message)
     exit(2);
 }
 
-/* From -1 up to 1. */
+/* A number from -1 to 1. */
 static float
 number(uint64_t *state)
 {
@@ -65,12 +65,13 @@ make_numbers(void)
     for (int i = 0; i < K * D; i++) {
         const float value = number(&state);
         for (int c = 0; c < CALLERS; c++) {
-            alone[c].centers[i] = together[c].centers[i] = value * (float)(c + 1);
+            sequential[c].centers[i] = concurrent[c].centers[i] =
+                value * (float)(c + 1);
         }
     }
 }
 
-/* Every other step is on a single segment: several threads take it in class order. */
+/* Every other step has a single segment, hence class order with several threads. */
 static cl_batch
 batch_of(caller *c, int step)
 {
@@ -120,12 +121,12 @@ take_all_steps(void)
 {
     pthread_t threads[CALLERS];
     for (int i = 0; i < CALLERS; i++) {
-        alone[i].threads = 1;
-        take_steps(&alone[i]);
+        sequential[i].threads = 1;
+        take_steps(&sequential[i]);
     }
     for (int i = 0; i < CALLERS; i++) {
-        together[i].threads = i + 1;
-        if (pthread_create(&threads[i], NULL, take_steps, &together[i]) != 0) {
+        concurrent[i].threads = i + 1;
+        if (pthread_create(&threads[i], NULL, take_steps, &concurrent[i]) != 0) {
             stop("no thread");
         }
     }
@@ -155,13 +156,13 @@ main(int argc, char **argv)
     make_numbers();
     take_all_steps();
     for (int i = 0; i < CALLERS; i++) {
-        if (!same_bits(&alone[i], &together[i])) {
-            stop("steps side by side gave other bits than one after the other");
+        if (!same_bits(&sequential[i], &concurrent[i])) {
+            stop("concurrent and sequential steps differ");
         }
     }
-    if (together[1].orders != 3 || together[2].orders != 3) {
-        stop("not both orders of the rows: B, D or K has to change");
+    if (concurrent[1].orders != 3 || concurrent[2].orders != 3) {
+        stop("only one order of the rows was used: change B, D or K");
     }
-    printf("%d callers side by side: %s\n", CALLERS, argv[1]);
+    printf("%d callers at the same time: %s\n", CALLERS, argv[1]);
     return 0;
 }

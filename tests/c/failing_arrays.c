@@ -1,6 +1,6 @@
 /*
- * The data of NumPy's arrays out of failing_malloc.c, counted together with what
- * csrc/ allocates itself. For a _core compiled with this file, through ctypes.
+ * Allocates the data of NumPy's arrays with failing_malloc.c, as csrc/ does its own
+ * memory. Part of the extension module of the tests, which call it through ctypes.
  */
 #include "numpy_api.h"
 #include "failing_malloc.h"
@@ -23,7 +23,7 @@ zeroed_data(void *Py_UNUSED(context), size_t count, size_t size)
 static void *
 resized_data(void *Py_UNUSED(context), void *data, size_t size)
 {
-    return scarce_realloc(data, size);
+    return failing_realloc(data, size);
 }
 
 static void
@@ -33,9 +33,9 @@ free_data(void *Py_UNUSED(context), void *data, size_t Py_UNUSED(size))
 }
 
 static PyDataMem_Handler handler = {
-    "scarce", 1, {NULL, new_data, zeroed_data, resized_data, free_data}};
+    "failing", 1, {NULL, new_data, zeroed_data, resized_data, free_data}};
 
-/* Take it into use in this context; returns the handler that was. */
+/* Use the handler in this context; returns the previous one. */
 PyObject *
 failing_arrays(void)
 {

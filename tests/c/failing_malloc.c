@@ -8,7 +8,7 @@ long failing_malloc_first, failing_malloc_last;
 long failing_malloc_asked, failing_malloc_held;
 
 void *
-scarce_realloc(void *block, size_t size)
+failing_realloc(void *block, size_t size)
 {
     const long i = failing_malloc_asked++;
     if (failing_malloc_first <= i && i < failing_malloc_last) {
@@ -22,7 +22,7 @@ scarce_realloc(void *block, size_t size)
 void *
 failing_malloc(size_t size)
 {
-    return scarce_realloc(NULL, size);
+    return failing_realloc(NULL, size);
 }
 
 void

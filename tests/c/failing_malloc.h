@@ -1,22 +1,22 @@
 /*
- * Memory that is scarce when a test says so: for csrc/ compiled with
+ * Allocations that a test can make fail, for csrc/ compiled with
  * -Dmalloc=failing_malloc -Dfree=counted_free.
  */
-#ifndef SCARCE_MEMORY_H
-#define SCARCE_MEMORY_H
+#ifndef FAILING_MALLOC_H
+#define FAILING_MALLOC_H
 
 #include <stddef.h>
 
-/* Which allocations fail, counted by `asked` from 0: first..last-1. */
+/* Allocations first..last-1 fail, counted from 0. */
 extern long failing_malloc_first, failing_malloc_last;
-/* How many there were, and how many of their blocks have not been freed. */
+/* The number of allocations so far, and of blocks that are not freed yet. */
 extern long failing_malloc_asked, failing_malloc_held;
 
 void *
 failing_malloc(size_t size);
 
 void *
-scarce_realloc(void *block, size_t size);
+failing_realloc(void *block, size_t size);
 
 void
 counted_free(void *block);

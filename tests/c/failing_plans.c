@@ -1,7 +1,7 @@
 /*
- * cl_plan_make() while memory runs out: for batches of every kind of plan,
- * allocation 1, 2, 3, ... fails once, and from then on, until there is a plan.
- * Prints how many allocations each plan took, or what went wrong.
+ * cl_plan_make() when allocations fail. For every kind of plan, allocation 1, 2, 3,
+ * ... fails, alone and with all that follow, until the plan succeeds. Prints how many
+ * allocations each plan makes, or what went wrong.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,24 +10,23 @@
 #include "failing_malloc.h"
 
 enum {
-    MOST_ROWS = 40000
+    MAX_ROWS = 40000
 };
 
-static int64_t labels[MOST_ROWS];
-static double weights[MOST_ROWS];
+static int64_t labels[MAX_ROWS];
+static double weights[MAX_ROWS];
 
 static const struct {
     const char *name;
-    int64_t B, D, K, same; /* so many rows are of class 0 */
+    int64_t B, D, K, same; /* the first `same` rows belong to class 0 */
     int needs, threads;
 } plans[] = {
     {"no rows", 0, 3, 4, 0, CL_LOSSES | CL_GROUPS, 1},
     {"losses", 100, 3, 4, 0, CL_LOSSES, 1},
     {"batch order", 100, 3, 4, 0, CL_LOSSES | CL_GROUPS, 1},
-    {"segments", MOST_ROWS, 3, 400, 0, CL_GROUPS, 1},
+    {"segments", MAX_ROWS, 3, 400, 0, CL_GROUPS, 1},
     {"class order", 100, 3, 100000, 0, CL_LOSSES | CL_GROUPS, 1},
     {"chunks", 2000, 300, 4, 1500, CL_LOSSES | CL_GROUPS, 8},
-    {"staged", 6000, 300, 4, 1500, CL_LOSSES | CL_GROUPS, 8},
 };
 
 static void
@@ -37,9 +36,9 @@ stop(const char *name, const char *message, long i)
     exit(1);
 }
 
-/* With allocations first..last-1 failing. */
+/* Make a plan while allocations first..last-1 fail. */
 static cl_status
-made(const cl_batch *batch, int needs, int threads, long first, long last)
+make_plan(const cl_batch *batch, int needs, int threads, long first, long last)
 {
     cl_plan plan;
     failing_malloc_first = first;
@@ -50,33 +49,33 @@ made(const cl_batch *batch, int needs, int threads, long first, long last)
     return status;
 }
 
-/* How many allocations it takes. */
+/* Returns how many allocations the plan makes. */
 static long
 fail_each(const char *name, const cl_batch *batch, int needs, int threads)
 {
     for (long i = 0;; i++) {
-        const cl_status once = made(batch, needs, threads, i, i + 1);
-        const cl_status onwards = made(batch, needs, threads, i, 1000000);
+        const cl_status once = make_plan(batch, needs, threads, i, i + 1);
+        const cl_status from_then_on = make_plan(batch, needs, threads, i, 1000000);
         if (failing_malloc_held != 0) {
             stop(name, "not all memory is freed", i);
         }
-        if (once == CL_OK && onwards == CL_OK) {
+        if (once == CL_OK && from_then_on == CL_OK) {
             return i;
         }
-        if (once != CL_NO_MEMORY || onwards != CL_NO_MEMORY) {
+        if (once != CL_NO_MEMORY || from_then_on != CL_NO_MEMORY) {
             stop(name, "not CL_NO_MEMORY", i);
         }
     }
 }
 
-/* Sizes that no memory could hold are refused before any is asked for. */
+/* Sizes that exceed any memory are refused without an allocation. */
 static void
 check_too_large(void)
 {
     const cl_batch rows = {.B = INT64_MAX, .D = 1, .K = 1};
     const cl_batch columns = {.B = 1, .D = INT64_MAX, .K = 1};
-    if (made(&rows, CL_LOSSES, 1, 0, 0) != CL_NO_MEMORY ||
-        made(&columns, CL_GROUPS, 1, 0, 0) != CL_NO_MEMORY ||
+    if (make_plan(&rows, CL_LOSSES, 1, 0, 0) != CL_NO_MEMORY ||
+        make_plan(&columns, CL_GROUPS, 1, 0, 0) != CL_NO_MEMORY ||
         failing_malloc_asked != 0) {
         stop("too large", "not refused at once", 0);
     }

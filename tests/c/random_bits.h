@@ -1,12 +1,12 @@
 /*
- * Random bits that are the same everywhere (SplitMix64).
+ * Random bits, the same on every platform (SplitMix64).
  */
 #ifndef RANDOM_BITS_H
 #define RANDOM_BITS_H
 
 #include <stdint.h>
 
-/* The next 64 bits; a state of any value begins a sequence. */
+/* Returns the next 64 bits. Any initial state will do. */
 static inline uint64_t
 random_bits(uint64_t *state)
 {

@@ -1,72 +1,85 @@
-"""Promise 2 in C alone: what csrc/ stores without Python, hashed, is c/golden.txt.
+"""Promise 2 in C: the lines that bits.c prints are those of golden.txt.
 
-`python tests/test_c_harness.py` prints the lines as they are here and now.
+`python -m tests.c.test_harness` prints the lines as they are now.
 """
 
-import os
 import shutil
-import subprocess
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from itertools import product
 from pathlib import Path
 
 import pytest
 
-HERE = Path(__file__).parent
-CSRC = HERE.parents[1] / "csrc" / "kernels"
-FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-pthread", f"-I{CSRC}"]
-COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)] or ["cc"]
-# Every second thread cannot be had.
-SCARCE = ["-Dpthread_create=failing_pthread_create", HERE / "failing_threads.c"]
-LOOPS = {
-    "every instruction set": [],
-    "plain loops": ["-DCL_BASELINE_ONLY", *SCARCE],
-}
-BUILDS = list(product(COMPILERS, LOOPS))
+from tests.helpers.c_builds import COMPILER, FAST, TESTS_C, kernel_objects, link
+from tests.helpers.processes import posix, run
+
+pytestmark = [
+    posix,
+    pytest.mark.compiles,
+    pytest.mark.thread_unsafe(reason="compiles, and starts threads itself"),
+]
+COMPILERS = [name for name in ("gcc", "clang") if shutil.which(name)] or [COMPILER]
+GOLDEN = TESTS_C / "golden.txt"
 
 
-def build(compiler, loops, program):
-    """The harness, linked with those files of csrc/ that know no Python."""
-    files = [file for file in CSRC.glob("*.c") if "Py" not in file.read_text()]
-    sources = [*LOOPS[loops], HERE / "bits.c", *files]
-    subprocess.run([compiler, *FLAGS, *sources, "-o", program], check=True)
+def build(program, *flags, more=(), optimize=FAST, compiler=COMPILER):
+    objects = kernel_objects(*flags, optimize=optimize, compiler=compiler)
+    return link(program, [TESTS_C / "bits.c", *more, *objects], compiler=compiler)
 
 
-def output(program, *arguments):
-    command = [program, *map(str, arguments)]
-    return subprocess.run(command, check=True, stdout=-1, text=True).stdout
+def build_with_failing_threads(program, **options):
+    """Every second thread cannot be created; the baseline is the only set."""
+    flags = ["-DCL_BASELINE_ONLY", "-Dpthread_create=failing_pthread_create"]
+    return build(program, *flags, more=[TESTS_C / "failing_threads.c"], **options)
 
 
 def isa_names(program):
-    return output(program).strip().split(", ")
+    return run(program).strip().split(", ")
 
 
-def side_by_side(function, calls):
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return list(pool.map(lambda call: function(*call), calls))
+def check(program, isa, threads, sizes="all"):
+    golden = GOLDEN.read_text().splitlines(keepends=True)
+    if sizes == "large":
+        golden = [line for line in golden if int(line.split()[1][2:]) > 800]
+    assert run(program, isa, threads, sizes) == "".join(golden), (isa, threads)
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    """All builds: their compilation takes most of the time of this file."""
-    directory = tmp_path_factory.mktemp("bits")
-    programs = {options: directory / ", ".join(options) for options in BUILDS}
-    side_by_side(build, [(*options, programs[options]) for options in BUILDS])
-    return programs
+def program(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("bits") / "bits")
 
 
-@pytest.mark.parametrize("options", BUILDS, ids=", ".join)
-def test_same_bits(programs, options):
-    program = programs[options]
-    runs = list(product([program], isa_names(program), [1, 2, 3, 8]))
-    golden = (HERE / "golden.txt").read_text().splitlines()
-    for run, lines in zip(runs, side_by_side(output, runs), strict=True):
-        assert lines.splitlines() == golden, run
+# Kernels do not depend on the number of threads, nor the split of the batch on the
+# instruction set. So each value of one is tested with one or two of the other.
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+def test_best_instruction_set(program, threads):
+    check(program, isa_names(program)[-1], threads, "all" if threads == 1 else "large")
+
+
+def test_instruction_sets_between_baseline_and_best(program):
+    for isa in isa_names(program)[1:-1]:
+        check(program, isa, 2)
+
+
+def test_baseline_and_failing_threads(tmp_path):
+    check(build_with_failing_threads(tmp_path / "bits"), "baseline", 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_optimized_build(tmp_path, compiler):
+    options = {"optimize": ["-O3"], "compiler": compiler}
+    program = build(tmp_path / "bits", **options)
+    for isa in isa_names(program):
+        for threads in (1, 2, 3, 8):
+            check(program, isa, threads)
+    failing = build_with_failing_threads(tmp_path / "failing", **options)
+    for threads in (1, 2, 3, 8):
+        check(failing, "baseline", threads)
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as directory:
-        program = Path(directory) / "bits"
-        build(*BUILDS[0], program)
-        print(output(program, isa_names(program)[-1], 1), end="")
+        program = build(Path(directory) / "bits")
+        print(run(program, isa_names(program)[-1], 1), end="")

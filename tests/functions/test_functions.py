@@ -14,6 +14,7 @@ from tests.helpers.batches import (
     bits,
     dtypes,
     is_array,
+    small,
     whole_numbers,
 )
 
@@ -25,50 +26,50 @@ moves_centers = pytest.mark.parametrize("name", MOVES_CENTERS)
 # --- a batch worked out by hand -----------------------------------------------------
 
 
-def test_loss(cl, small):
-    assert cl.loss(*small, reduction="none").tolist() == [2.5, 12.5, 8.0, 2.0]
-    assert cl.loss(*small, reduction="sum") == 25.0
-    assert cl.loss(*small, reduction="mean") == 6.25
-    assert cl.loss(*small) == 6.25
+def test_loss(cl):
+    assert cl.loss(*small(), reduction="none").tolist() == [2.5, 12.5, 8.0, 2.0]
+    assert cl.loss(*small(), reduction="sum") == 25.0
+    assert cl.loss(*small(), reduction="mean") == 6.25
+    assert cl.loss(*small()) == 6.25
 
 
-def test_gradient(cl, small):
+def test_gradient(cl):
     differences = [[-1, -2], [3, 4], [0, 4], [-2, 0]]
     for reduction in ("none", "sum"):
-        assert cl.gradient(*small, reduction=reduction).tolist() == differences
+        assert cl.gradient(*small(), reduction=reduction).tolist() == differences
     quarter = [[d / 4 for d in row] for row in differences]
-    assert cl.gradient(*small, reduction="mean").tolist() == quarter
-    assert cl.gradient(*small).tolist() == quarter
+    assert cl.gradient(*small(), reduction="mean").tolist() == quarter
+    assert cl.gradient(*small()).tolist() == quarter
 
 
-def test_value_and_grad(cl, small):
-    value, gradient = cl.value_and_grad(*small, reduction="sum")
+def test_value_and_grad(cl):
+    value, gradient = cl.value_and_grad(*small(), reduction="sum")
     assert value == 25.0
     assert gradient.tolist() == [[-1, -2], [3, 4], [0, 4], [-2, 0]]
 
 
-def test_class_sums(cl, small):
-    classes, sums, counts = cl.class_sums(*small)
+def test_class_sums(cl):
+    classes, sums, counts = cl.class_sums(*small())
     assert classes.tolist() == [0, 2]
     assert sums.tolist() == [[-3, -2], [3, 8]]
     assert counts.tolist() == [2, 2]
 
 
-def test_center_delta(cl, small):
-    delta = cl.center_delta(*small, normalize=False)
+def test_center_delta(cl):
+    delta = cl.center_delta(*small(), normalize=False)
     assert delta.tolist() == [[3, 2], [0, 0], [-3, -8]]
     third = np.array([[3, 2], [0, 0], [-3, -8]], np.float32) / np.float32(3)
-    assert cl.center_delta(*small).tolist() == third.tolist()
+    assert cl.center_delta(*small()).tolist() == third.tolist()
 
 
-def test_update_centers(cl, small):
-    x, y, c = small
+def test_update_centers(cl):
+    x, y, c = small()
     assert cl.update_centers(x, y, c, alpha=0.75) == 2
     assert c.tolist() == [[1.25, 1.5], [9, 9], [0.75, 2]]
 
 
-def test_step(cl, small):
-    x, y, c = small
+def test_step(cl):
+    x, y, c = small()
     value, gradient = cl.step(x, y, c, alpha=0.25, normalize=False, reduction="sum")
     assert value == 25.0
     assert gradient.tolist() == [[-1, -2], [3, 4], [0, 4], [-2, 0]]

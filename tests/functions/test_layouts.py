@@ -1,11 +1,15 @@
 """Shapes and memory that hypothesis thinks of, against plain memory and exact sums."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import centerloss as cl
 from tests.helpers.batches import DTYPES, bits
 from tests.helpers.oracle import BFLOAT16, Exact, ulp, worst_ulps
+
+pytestmark = pytest.mark.kernels
 
 INTEGERS = [np.dtype(code) for code in "bBhHiIlLqQ"]
 
@@ -70,7 +74,7 @@ def swapped_or_not(draw, array):
 
 
 @given(st.data(), batches())
-def test_layout_changes_no_bit(cl, data, plain):
+def test_layout_changes_no_bit(data, plain):
     features, labels, centers, weights = plain
     expected_centers = centers.copy()
     expected = cl.step(features, labels, expected_centers, sample_weight=weights)
@@ -89,7 +93,7 @@ def test_layout_changes_no_bit(cl, data, plain):
 
 # 450 ulp of float64 are 1e-13 relative at the most.
 @given(batches(), st.sampled_from(["none", "sum", "mean"]))
-def test_any_shape_is_exact(cl, arguments, reduction):
+def test_any_shape_is_exact(arguments, reduction):
     features, labels, centers, weights = arguments
     exact = Exact(features, labels, centers, sample_weight=weights)
     moved = centers.copy()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tests.helpers.batches import batch, bits, dtypes, is_array, whole_numbers
+from tests.helpers.batches import batch, bits, dtypes, is_array, small, whole_numbers
 
 # --- sample weights -----------------------------------------------------------------
 
@@ -44,15 +44,15 @@ def test_weights_multiply_rows(cl):
     assert np.array_equal(gradient, w[:, np.newaxis] * plain_gradient)
 
 
-def test_mean_is_over_the_weights(cl, small):
+def test_mean_is_over_the_weights(cl):
     w = [1, 0, 0.5, 0.5]
-    assert cl.loss(*small, sample_weight=w) == (2.5 + 4 + 1) / 2
-    gradient = cl.gradient(*small, sample_weight=w)
+    assert cl.loss(*small(), sample_weight=w) == (2.5 + 4 + 1) / 2
+    gradient = cl.gradient(*small(), sample_weight=w)
     assert gradient.tolist() == [[-0.5, -1], [0, 0], [0, 1], [-0.5, 0]]
 
 
-def test_a_weight_of_zero_still_touches_its_class(cl, small):
-    x, y, c = small
+def test_a_weight_of_zero_still_touches_its_class(cl):
+    x, y, c = small()
     w = [0, 1, 1, 0]
     classes, sums, counts = cl.class_sums(x, y, c, sample_weight=w)
     assert classes.tolist() == [0, 2]
@@ -63,8 +63,8 @@ def test_a_weight_of_zero_still_touches_its_class(cl, small):
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-def test_weights_of_zero_alone(cl, small, reduction):
-    x, y, c = small
+def test_weights_of_zero_alone(cl, reduction):
+    x, y, c = small()
     before = bits(c)
     options = {"sample_weight": np.zeros(4), "reduction": reduction}
     value, gradient = cl.step(x, y, c, **options)
@@ -73,9 +73,9 @@ def test_weights_of_zero_alone(cl, small, reduction):
     assert bits(c) == before
 
 
-def test_a_weight_of_zero_still_multiplies(cl, small):
+def test_a_weight_of_zero_still_multiplies(cl):
     """0 * nan is nan, as everywhere in NumPy; ignore_index is what leaves rows out."""
-    x, y, c = small
+    x, y, c = small()
     x[1, 0] = np.nan
     w = [1, 0, 1, 1]
     rows = cl.loss(x, y, c, reduction="none", sample_weight=w)
@@ -91,9 +91,9 @@ def test_a_weight_of_zero_still_multiplies(cl, small):
     assert np.isnan(c).tolist() == [[False] * 2, [False] * 2, [True, False]]
 
 
-def test_no_weight_at_all_is_a_loss_of_zero(cl, small):
+def test_no_weight_at_all_is_a_loss_of_zero(cl):
     """There is no mean to take, whatever the rows hold."""
-    x, y, c = small
+    x, y, c = small()
     x[1, 0] = np.nan
     assert cl.loss(x, y, c, sample_weight=np.zeros(4)) == 0
     assert math.isnan(cl.loss(x, y, c, sample_weight=np.zeros(4), reduction="sum"))
@@ -165,16 +165,16 @@ def test_ignore_index_of_any_integer_type(cl, number):
     assert bits(cl.gradient(x, y, c, ignore_index=number)) == bits(expected)
 
 
-def test_weights_of_ignored_rows_do_not_count(cl, small):
-    x, y, c = small
+def test_weights_of_ignored_rows_do_not_count(cl):
+    x, y, c = small()
     y[3] = -1
     options = {"sample_weight": [1, 1, 2, 100], "ignore_index": -1}
     assert cl.loss(x, y, c, **options) == (2.5 + 12.5 + 16) / 4
     assert cl.class_sums(x, y, c, **options)[2].tolist() == [1, 3]
 
 
-def test_ignored_rows_may_hold_anything(cl, small):
-    x, y, c = small
+def test_ignored_rows_may_hold_anything(cl):
+    x, y, c = small()
     y[3] = -1
     expected = cl.value_and_grad(x, y, c, ignore_index=-1)
     moved = c.copy()

@@ -1,7 +1,7 @@
-"""Calls that went wrong once, found by fuzzing and by review.
+"""Calls that once crashed or gave a wrong result.
 
-`python -m tests.fuzz.regressions NAME` makes one of them. Each ran into a crash before
-its fix, so each runs in a process of its own.
+`python -m tests.fuzz.regressions NAME` makes one of them, in a process of its own
+because it may crash.
 """
 
 import sys
@@ -147,7 +147,7 @@ def a_batch_of_no_rows_has_long_rows():
         assert module.step(x, y, c)[1].shape == (0, 1 << 40)
 
 
-FOUND = [value for name, value in list(vars().items()) if name.startswith("a_")]
+REGRESSIONS = [value for name, value in list(vars().items()) if name.startswith("a_")]
 
 if __name__ == "__main__":
     globals()[sys.argv[1]]()

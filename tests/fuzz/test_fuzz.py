@@ -1,62 +1,52 @@
-"""Short runs of what `make fuzz` runs for long, and all that it ever found.
+"""Short runs of `make fuzz`, its corpus, and the errors that fuzzing has found.
 
-A failing random call prints the seed and the number that make it anew.
+A failing random call prints the seed and the number that reproduce it.
 """
 
 import random
-import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
-from tests.fuzz.regressions import FOUND
-from tests.helpers.paths import ROOT
+from tests.fuzz.regressions import REGRESSIONS
+from tests.helpers.c_builds import kernel_objects, link
+from tests.helpers.processes import ROOT, posix, run, run_module
 
-HERE = Path(__file__).parent
-CSRC = HERE.parents[1] / "csrc" / "kernels"
-FLAGS = ["-std=c11", "-O1", "-ffp-contract=off", "-pthread", "-DREPLAY", f"-I{CSRC}"]
-COMPILER = next(filter(shutil.which, ("gcc", "clang")), "cc")
-
-
-def run(*command):
-    """Run it; what it printed is in the message where it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+FUZZ = ROOT / "tests" / "fuzz"
+pytestmark = [posix, pytest.mark.thread_unsafe(reason="starts processes")]
 
 
 @pytest.fixture(scope="module")
 def replay(tmp_path_factory):
-    """The harness with a main that reads files, as any compiler can build it."""
-    program = tmp_path_factory.mktemp("fuzz") / "contract"
-    files = [file for file in CSRC.glob("*.c") if "Py" not in file.read_text()]
-    files += HERE.glob("contract*.c")
-    run(COMPILER, *FLAGS, *files, "-lm", "-o", program)
-    return program
+    """The harness with a main that reads files, which needs no libFuzzer."""
+    files = [*FUZZ.glob("contract*.c"), *kernel_objects()]
+    return link(tmp_path_factory.mktemp("fuzz") / "contract", files, "-DREPLAY")
 
 
+@pytest.mark.compiles
 def test_corpus(replay):
-    inputs = sorted((HERE / "corpus").iterdir())
+    inputs = sorted((FUZZ / "corpus").iterdir())
     assert len(inputs) > 10
     run(replay, *inputs)
 
 
-def test_random_batches(replay, tmp_path):
+@pytest.mark.compiles
+@pytest.mark.parametrize("inputs", [100, pytest.param(1000, marks=pytest.mark.slow)])
+def test_random_batches(replay, tmp_path, inputs):
     rng = random.Random(0)
-    paths = [tmp_path / str(number) for number in range(300)]
+    paths = [tmp_path / str(number) for number in range(inputs)]
     for path in paths:
         path.write_bytes(rng.randbytes(rng.randrange(160)))
     run(replay, *paths)
 
 
-def test_random_calls():
-    options = ("--calls", "4000", "--seed", "0")
-    counts = run(sys.executable, "-m", "tests.fuzz.arguments", *options)
-    assert int(counts.split("%")[0].split()[-1]) >= 30, counts
+@pytest.mark.kernels
+@pytest.mark.parametrize("calls", [1000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_random_calls(calls):
+    report = run_module("tests.fuzz.arguments", "--calls", calls, "--seed", 0)
+    assert int(report.split("%")[0].split()[-1]) >= 30, report
 
 
-@pytest.mark.parametrize("found", FOUND, ids=lambda found: found.__name__)
-def test_found(found):
-    run(sys.executable, "-m", "tests.fuzz.regressions", found.__name__)
+@pytest.mark.kernels
+@pytest.mark.parametrize("regression", REGRESSIONS, ids=lambda case: case.__name__)
+def test_regressions(regression):
+    run_module("tests.fuzz.regressions", regression.__name__)

@@ -1,11 +1,20 @@
-"""Batches to test with, and what several test files say about them."""
+"""Batches, and what several test files need to run functions on them."""
 
 import numpy as np
 import pytest
 
 from tests.helpers.oracle import BFLOAT16
 
-# Of the features and of the centers.
+# Parameters of the fixture `cl`, which imports the module.
+C = pytest.param("centerloss", id="c", marks=pytest.mark.kernels)
+
+
+def reference(*marks):
+    marks = [pytest.mark.reference, *marks]
+    return pytest.param("centerloss.reference", id="reference", marks=marks)
+
+
+# Dtypes of features and of centers.
 DTYPES = [
     (np.dtype(np.float32), np.dtype(np.float32)),
     (np.dtype(np.float64), np.dtype(np.float64)),
@@ -46,6 +55,14 @@ def batch(shape, classes, *, dtype=np.float32, centers_dtype=None):
     return features, labels, centers
 
 
+def small():
+    """A batch to follow by hand: every sum and product in it is exact."""
+    x = np.array([[1, 0], [3, 4], [0, 4], [0, 2]], np.float32)
+    y = np.array([0, 2, 2, 0])
+    c = np.array([[2, 2], [9, 9], [0, 0]], np.float32)
+    return x, y, c
+
+
 def whole_numbers(rows, row, classes):
     """A random batch of float64 in which every sum and product is exact."""
     rng = np.random.default_rng([rows, row, classes])
@@ -55,7 +72,7 @@ def whole_numbers(rows, row, classes):
 
 
 def bits(result):
-    """Dtype, shape and bytes of a result, or of each part of it."""
+    """Return dtype, shape and bytes of a result, or of each part of a tuple."""
     if isinstance(result, tuple):
         return tuple(bits(part) for part in result)
     array = np.asarray(result)
@@ -63,7 +80,7 @@ def bits(result):
 
 
 def is_array(array, shape, dtype):
-    """Of that shape and dtype, plain, native, C-contiguous and writable."""
+    """Whether it is a plain, native, C-contiguous, writable array like that."""
     flags = array.flags
     good = flags.c_contiguous and flags.writeable and flags.aligned
     plain = type(array) is np.ndarray and array.dtype == dtype

@@ -1,12 +1,15 @@
-"""Every function with every way through it that asks for memory of its own."""
+"""Calls of every function that cover the different ways in which it allocates."""
+
+import gc
+import sys
 
 import numpy as np
 
 from tests.helpers.batches import CALLS, MOVES_CENTERS, OUT_HOLDS
 from tests.helpers.oracle import BFLOAT16
 
-# Class 0 has more rows than fit into one chunk, so that a plan has all its parts; and
-# more classes are present than Python has small numbers at hand.
+# Class 0 has more rows than a chunk, so a plan has all its parts. There are more
+# classes than Python has cached integers.
 B, D, K = 1300, 3, 500
 
 
@@ -20,7 +23,7 @@ def plain(_name):
 
 
 def every_option(name):
-    """Weights to convert, an array of losses, and room for the result."""
+    """Weights to convert, an array of losses, and `out`."""
     call = plain(name)
     call |= {"sample_weight": np.arange(B, dtype=np.int16), "ignore_index": 3}
     shapes = {"loss": (B,), "gradient": (B, D), "delta": (K, D)}
@@ -34,7 +37,7 @@ def every_option(name):
 
 
 def to_copy(name):
-    """Features and labels that cannot be read where they lie."""
+    """Features and labels that have to be copied."""
     call = plain(name)
     swapped = [call["features"].astype(">f4"), call["labels"].astype(">i8")]
     return call | dict(zip(("features", "labels"), swapped, strict=True))
@@ -51,8 +54,8 @@ def bfloat16(name):
     return call | {"features": call["features"].astype(BFLOAT16)}
 
 
-def entwined(name):
-    """What is written lies between the rows of the features: NumPy has to decide."""
+def interleaved(name):
+    """Output rows alternate with feature rows: the general overlap check decides."""
     call = plain(name)
     memory = np.stack([call["features"], np.ones((B, D), np.float32)], axis=1)
     call["features"] = memory[:, 0]
@@ -69,16 +72,23 @@ def bad_label(name):
     return call
 
 
-KINDS = (plain, every_option, to_copy, sequences, bfloat16, entwined, bad_label)
+KINDS = (plain, every_option, to_copy, sequences, bfloat16, interleaved, bad_label)
 CASES = [(name, kind) for name in CALLS for kind in KINDS]
 IDS = [f"{name}-{kind.__name__}" for name, kind in CASES]
 
 
 def snapshot(call):
-    """Bytes of every array of a call, and of the memory it is a part of."""
+    """Bytes of every array of a call and of its bases."""
     result = []
     for value in call.values():
         while isinstance(value, np.ndarray):
             result.append(value.tobytes())
             value = value.base
     return result
+
+
+def allocated_blocks():
+    """Count the blocks of memory in use, apart from Python's own caches."""
+    gc.collect()
+    getattr(sys, "_clear_internal_caches", sys._clear_type_cache)()
+    return sys.getallocatedblocks()

@@ -1,7 +1,7 @@
-"""Builds of csrc/ in which memory and threads are scarce when a test says so.
+"""An extension module whose allocations and threads fail when a test asks for it.
 
-The product knows nothing of it: these are its own sources, compiled with malloc, free
-and pthread_create replaced by those of c/failing_malloc.c and c/failing_threads.c.
+It is built from the sources of the package. Only malloc, free and pthread_create are
+replaced, by those of c/failing_malloc.c and c/failing_threads.c.
 """
 
 import atexit
@@ -9,8 +9,6 @@ import contextlib
 import ctypes
 import functools
 import os
-import shutil
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -22,69 +20,54 @@ from unittest import mock
 import numpy as np
 
 import centerloss.reference
-from tests.helpers.paths import CSRC, KERNELS, TESTS
+from tests.helpers.c_builds import TESTS_C, kernel_objects, link
+from tests.helpers.processes import ROOT, run
 
-HERE = TESTS / "c"
+BINDING = ROOT / "csrc" / "binding"
 ALWAYS = 2**31 - 1
-COMPILER = next(filter(shutil.which, (os.environ.get("CC", ""), "cc", "gcc")), "clang")
+FAILING_MALLOC = ["-Dmalloc=failing_malloc", "-Dfree=counted_free"]
 FLAGS = [
-    "-DCL_BASELINE_ONLY",  # the least to compile
-    *(
-        "-std=c11",
-        "-pthread",
-        "-ffp-contract=off",
-        f"-I{KERNELS}",
-        f"-I{CSRC / 'binding'}",
-        f"-I{HERE}",
-    ),
-    *("-Dmalloc=failing_malloc", "-Dfree=counted_free"),
+    "-DCL_BASELINE_ONLY",
     "-Dpthread_create=failing_pthread_create",
+    *FAILING_MALLOC,
 ]
 
 
-def compile_c(sources, output, *flags):
-    command = [COMPILER, *FLAGS, *flags, *map(str, sources), "-o", str(output)]
-    command += os.environ.get("CENTERLOSS_FLAGS", "").split()  # as setup.py does
-    subprocess.run(command, check=True)
-    return output
-
-
-def write_docstrings(header):
-    script = CSRC / "binding" / "docstrings.py"
-    reference = centerloss.reference.__file__
-    subprocess.run([sys.executable, script, reference, header], check=True)
+def python_flags():
+    """What setup.py and setuptools pass for an extension module."""
+    yield from ("-shared", f"-I{np.get_include()}", f"-I{BINDING}")
+    yield f"-I{sysconfig.get_path('include')}"
+    for name in ("NO_DEPRECATED_API", "TARGET_VERSION"):
+        yield f"-DNPY_{name}=NPY_2_0_API_VERSION"
+    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
+        yield "-DPy_LIMITED_API=0x030B0000"
+    if sys.platform == "darwin":
+        yield from ("-undefined", "dynamic_lookup")
 
 
 @functools.cache
 def failing_core():
-    """The extension module, and its library for ctypes."""
+    """The extension module, and its functions and variables for ctypes."""
     folder = tempfile.TemporaryDirectory()
     atexit.register(folder.cleanup)  # the module stays loaded until then
+    header = Path(folder.name) / "docstrings.h"
+    script = BINDING / "docstrings.py"
+    run(sys.executable, script, centerloss.reference.__file__, header)
     path = Path(folder.name) / "_core.so"
-    write_docstrings(Path(folder.name) / "docstrings.h")
-    includes = (folder.name, np.get_include(), sysconfig.get_path("include"))
-    flags = ["-shared", "-fPIC", *(f"-I{include}" for include in includes)]
-    flags += [f"-DNPY_{name}=NPY_2_0_API_VERSION" for name in NUMPY_VERSIONS]
-    if not sysconfig.get_config_var("Py_GIL_DISABLED"):
-        flags.append("-DPy_LIMITED_API=0x030B0000")
-    if sys.platform == "darwin":
-        flags += ["-undefined", "dynamic_lookup"]
-    sources = [HERE / f"failing_{name}.c" for name in ("malloc", "arrays", "threads")]
-    compile_c([*CSRC.rglob("*.c"), *sources], path, *flags)
+    sources = [TESTS_C / f"failing_{x}.c" for x in ("malloc", "arrays", "threads")]
+    files = [*BINDING.glob("*.c"), *sources, *kernel_objects(*FLAGS)]
+    link(path, files, *FLAGS, *python_flags(), f"-I{folder.name}", "-O0")
     loader = ExtensionFileLoader("centerloss._core", str(path))
     spec = spec_from_file_location("centerloss._core", path, loader=loader)
     module = module_from_spec(spec)
     with mock.patch.dict(os.environ):
-        os.environ.pop("CENTERLOSS_ISA", None)  # it has the plain loops alone
+        os.environ.pop("CENTERLOSS_ISA", None)  # it has the baseline only
         loader.exec_module(module)
     return module, Library(path)
 
 
-NUMPY_VERSIONS = ("NO_DEPRECATED_API", "TARGET_VERSION")
-
-
 class Library:
-    """What is scarce in the module of that file."""
+    """The variables by which allocations and threads of that module fail."""
 
     def __init__(self, path):
         self.c = ctypes.PyDLL(str(path))
@@ -97,7 +80,7 @@ class Library:
 
     @contextlib.contextmanager
     def arrays(self):
-        """The data of NumPy's arrays is scarce, too."""
+        """Allocations of NumPy's arrays are counted and fail, too."""
         before = self.c.failing_arrays()
         try:
             yield
@@ -115,15 +98,16 @@ class Library:
             self.first.value = self.last.value = 0
 
     @contextlib.contextmanager
-    def threads(self, denied):
-        """Thread i cannot be had if bit i of `denied` is set."""
-        ctypes.c_int.in_dll(self.c, "failing_threads_asked").value = 0
-        bits = ctypes.c_uint64.in_dll(self.c, "failing_threads_denied")
-        before, bits.value = bits.value, denied
+    def threads(self, mask):
+        """Thread i cannot be created if bit i of `mask` is set."""
+        ctypes.c_int.in_dll(self.c, "failing_threads_calls").value = 0
+        variable = ctypes.c_uint64.in_dll(self.c, "failing_threads_mask")
+        before, variable.value = variable.value, mask
         try:
             yield
         finally:
-            bits.value = before
+            variable.value = before
 
-    def threads_asked(self):
-        return ctypes.c_int.in_dll(self.c, "failing_threads_asked").value
+    def thread_calls(self):
+        """How often a thread was to be created since `threads`."""
+        return ctypes.c_int.in_dll(self.c, "failing_threads_calls").value

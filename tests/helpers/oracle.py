@@ -7,6 +7,7 @@ integers correctly rounded). Nothing here calls the code under test.
 """
 
 from fractions import Fraction
+from functools import cached_property
 
 import ml_dtypes
 import numpy as np
@@ -73,6 +74,7 @@ class Exact:
         (self.w,), self.weight_scale = on_one_scale(weights)
         self.labels = labels
         self.d = x - self.c[labels]
+        self.weighted = self.w[:, np.newaxis] * self.d
         self.rows, self.centers = rows.astype(np.float64), centers.astype(np.float64)
 
     def factor(self, reduction, loss_weight=1.0):
@@ -84,32 +86,45 @@ class Exact:
 
     def loss(self, reduction, loss_weight=1.0):
         """Row by row for "none", otherwise one number."""
-        rows = self.w * (self.d * self.d).sum(axis=1)
+        rows = self._row_losses
         factor = self.factor(reduction, loss_weight) * self.weight_scale / 2
         total = rows if reduction == "none" else int(sum(rows))
         return rounded(total, factor * self.scale**2)
 
     def gradient(self, reduction, loss_weight=1.0):
         factor = self.factor(reduction, loss_weight) * self.weight_scale
-        return rounded(self.w[:, np.newaxis] * self.d, factor * self.scale)
+        return rounded(self.weighted, factor * self.scale)
 
-    def _rows_of(self, j):
-        return np.flatnonzero(self.labels == j)
+    @cached_property
+    def _row_losses(self):
+        """w_i ||d_i||^2, as integers over `scale**2 * weight_scale`."""
+        return (self.weighted * self.d).sum(axis=1)
 
     def classes(self):
         return np.unique(self.labels)
 
-    def count(self, j):
-        return int(sum(self.w[self._rows_of(j)])) * self.weight_scale
+    @cached_property
+    def _rows_of(self):
+        """The rows of each class."""
+        order = np.argsort(self.labels, kind="stable")
+        starts = np.searchsorted(self.labels[order], self.classes())
+        return dict(zip(self.classes(), np.split(order, starts)[1:], strict=True))
 
-    def _pull(self, j):
+    @cached_property
+    def _counts(self):
+        return {j: int(sum(self.w[i])) for j, i in self._rows_of.items()}
+
+    def count(self, j):
+        return self._counts[j] * self.weight_scale
+
+    @cached_property
+    def _pulls(self):
         """sum_i w_i (c_j - x_i), as integers over `scale * weight_scale`."""
-        i = self._rows_of(j)
-        return -(self.w[i, np.newaxis] * self.d[i]).sum(axis=0)
+        return {j: -self.weighted[i].sum(axis=0) for j, i in self._rows_of.items()}
 
     def sums(self):
         """(U, D) sums of w_i (x_i - c_j) over the classes present."""
-        pulls = [self._pull(j) for j in self.classes()]
+        pulls = list(self._pulls.values())
         shape = (len(pulls), self.c.shape[1])
         return rounded(pulls, -self.scale * self.weight_scale).reshape(shape)
 
@@ -120,7 +135,7 @@ class Exact:
             factor = self.scale * self.weight_scale
             if normalize:
                 factor /= 1 + self.count(j)
-            result[j] = rounded(self._pull(j), factor)
+            result[j] = rounded(self._pulls[j], factor)
         return result
 
     def moved(self, alpha, normalize=True):
@@ -131,7 +146,7 @@ class Exact:
             rate = Fraction(alpha) * self.weight_scale
             if normalize:
                 rate /= 1 + self.count(j)
-            numerators = self.c[j] * rate.denominator - self._pull(j) * rate.numerator
+            numerators = self.c[j] * rate.denominator - self._pulls[j] * rate.numerator
             result[j] = rounded(numerators, self.scale / rate.denominator)
         return result
 
@@ -146,7 +161,7 @@ class Exact:
 
     def magnitudes(self):
         """(U, D) sums of |w_i (x_i - c_j)|: the scale of the errors of `sums`."""
-        products = self.w[:, np.newaxis] * abs(self.d)
-        sums = [products[self._rows_of(j)].sum(axis=0) for j in self.classes()]
+        products = abs(self.weighted)
+        sums = [products[i].sum(axis=0) for i in self._rows_of.values()]
         shape = (len(sums), self.c.shape[1])
         return rounded(sums, self.scale * self.weight_scale).reshape(shape)

@@ -1,4 +1,4 @@
-"""Children of a process that has used threads use threads: os.fork, then pools."""
+"""Forked children and pools of a process that has used threads can use threads."""
 
 import os
 
@@ -13,7 +13,7 @@ import numpy as np
 
 import centerloss
 
-warnings.simplefilter("error")  # of a fork while threads run, above all
+warnings.simplefilter("error")  # such as that of a fork while threads run
 
 TASKS = "/proc/self/task"
 
@@ -36,13 +36,13 @@ def step(_=None):
 
 
 def settle():
-    """Wait until the system, too, has seen the last of the threads that were joined."""
+    """Wait until the system no longer lists threads that have been joined."""
     while os.path.exists(TASKS) and len(os.listdir(TASKS)) > 1:
         os.sched_yield()
 
 
 def fork(expected):
-    """A child that makes the step; True if it comes out the same."""
+    """Make the step in a child; returns whether the result is the same."""
     settle()
     child = os.fork()
     if child == 0:
@@ -51,7 +51,7 @@ def fork(expected):
 
 
 def pool(expected):
-    """Two workers that make four steps each, between steps of their parent."""
+    """Make eight steps in two workers while the parent makes one, too."""
     settle()
     with multiprocessing.get_context("fork").Pool(2) as workers:
         pending = workers.map_async(step, range(8), chunksize=1)

@@ -1,6 +1,6 @@
-"""Kill a process that saves over and over: the file holds the old or the new state.
+"""Kill a process that saves repeatedly: the file contains the old or the new state.
 
-`python kill_saves.py --times 200` does so 200 times, at moments by chance.
+`python -m tests.isolated.kill_saves --times 200` does so 200 times, at random moments.
 """
 
 import argparse
@@ -16,11 +16,11 @@ import numpy as np
 from centerloss import CenterLoss
 
 ROWS, COLUMNS = 500, 20
-LONGEST = 0.02  # seconds until a process is killed
+MAX_DELAY = 0.02  # seconds until a process is killed
 
 
 def state(number):
-    """A state that shows its number everywhere."""
+    """A state with this number in every element."""
     centers = np.full((ROWS, COLUMNS), number, np.float32)
     return CenterLoss(ROWS, COLUMNS, init=centers, alpha=number)
 
@@ -34,7 +34,7 @@ def save_forever(path, number, report):
 
 
 def last_number(pipe):
-    """Read what a process that is gone has reported last."""
+    """Read the last number that a killed process reported."""
     numbers = b""
     while more := os.read(pipe, 1 << 16):
         numbers += more
@@ -42,14 +42,14 @@ def last_number(pipe):
 
 
 def kill_one(path, number, moment):
-    """Kill a saving process; the number that it saved last for certain."""
+    """Kill a process that saves; returns the last number that it reported."""
     pipe, report = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(pipe)
         save_forever(path, number, report)
     os.close(report)
-    first = os.read(pipe, 8)  # it is at work
+    first = os.read(pipe, 8)  # it has started
     time.sleep(moment)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
@@ -68,11 +68,11 @@ def main():
         path = os.path.join(folder, "state")
         state(number).save(path)
         for _ in range(times):
-            reported = kill_one(path, number, chance.uniform(0, LONGEST))
+            reported = kill_one(path, number, chance.uniform(0, MAX_DELAY))
             loaded = CenterLoss.load(path)
             number = int(loaded.alpha)
             assert number in (reported, reported + 1), (number, reported)
-            assert np.all(loaded.centers == number), "half of a state"
+            assert np.all(loaded.centers == number), "a mixture of states"
             newer += number > reported
         os.unlink(path)
         left = os.listdir(folder)

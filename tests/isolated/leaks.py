@@ -1,12 +1,13 @@
-"""Call every function very often, and see that nothing stays behind.
+"""Call every function many times, and check that nothing leaks.
 
-`python leaks.py --calls 100000` makes so many calls of each kind; the second half of
-them may leave no block of memory, no reference and no page more than the first.
+`python -m tests.isolated.leaks --calls 100000` makes 100000 calls of each kind. The
+second half of them may add no block of memory, no reference and no page.
 """
 
 import argparse
 import contextlib
 import copy
+import gc
 import os
 import pickle
 import sys
@@ -14,25 +15,22 @@ import tempfile
 from itertools import cycle, islice
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 import numpy as np
 
 import centerloss
 from centerloss import CenterLoss
-from tests.helpers.blocks import blocks
-from tests.helpers.cases import CASES, IDS
+from tests.helpers.cases import CASES, IDS, allocated_blocks
 from tests.helpers.error_cases import CALLS, faulty_calls
 
 STATM = "/proc/self/statm"
-# What the system and Python may take anew for themselves, whatever is called.
+# What the system and Python may allocate for themselves.
 SPARE_BLOCKS, SPARE_BYTES = 8, 512 * 1024
-# Shared by all, and counted though no block of memory is theirs alone.
+# Shared objects: a leaked reference to one leaks no block of memory.
 DTYPES = [np.dtype(name) for name in ("f2", "f4", "f8", "i8")]
 
 
 def resident():
-    """Bytes of memory, as far as this system tells."""
+    """Return the bytes of memory in use, or 0 where the system does not tell."""
     if not os.path.exists(STATM):
         return 0
     with open(STATM, encoding="ascii") as file:
@@ -45,14 +43,14 @@ def quietly(function, arguments, error):
 
 
 def functions():
-    """Each function with arguments and the errors it is to raise."""
+    """Yield a name, a function, and arguments with the errors expected of them."""
     for (name, kind), case in zip(CASES, IDS, strict=True):
         yield case, getattr(centerloss, name), [(kind(name), IndexError)]
     for name in CALLS:
         faulty = [(call, fault.error) for fault, call in faulty_calls(name)]
         yield f"{name}-every_error", getattr(centerloss, name), faulty
         nothing = {"features": [], "labels": [], "centers": np.ones((2, 1), np.float32)}
-        # Its __index__ makes a number anew in every call.
+        # Its __index__ creates a new integer in every call.
         nothing["ignore_index"] = np.int64(10**12)
         yield f"{name}-nothing", getattr(centerloss, name), [(nothing, ())]
     for n in (2, 0, None):
@@ -100,8 +98,8 @@ def methods(path):
         yield f"CenterLoss.{name}", function, arguments
 
 
-def measured(name, function, arguments, calls):
-    """What the second half of the calls has left; blocks, references, bytes."""
+def check(name, function, arguments, calls):
+    """Check what the second half of the calls adds: blocks, references, bytes."""
 
     def run(count):
         for call, error in islice(cycle(arguments), count):
@@ -111,9 +109,9 @@ def measured(name, function, arguments, calls):
     counted = [value for value in values if isinstance(value, np.ndarray)] + DTYPES
     run(max(calls // 2, len(arguments)))
     references = [sys.getrefcount(value) for value in counted]
-    before, pages = blocks(), resident()
+    before, pages = allocated_blocks(), resident()
     run(calls - calls // 2)
-    kept, more = blocks() - before, resident() - pages
+    kept, more = allocated_blocks() - before, resident() - pages
     same = references == [sys.getrefcount(value) for value in counted]
     print(f"{name}: {calls} calls, {kept} blocks, {more} bytes", flush=True)
     assert kept <= SPARE_BLOCKS, f"{name} keeps {kept} blocks"
@@ -125,12 +123,13 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--calls", type=int, default=100_000)
     calls = parser.parse_args().calls
+    gc.freeze()  # so that a collection is quick
     start = resident()
-    # Files in memory, where there is a place for them: a disk takes minutes to write.
+    # Files in memory where possible: writing to a disk takes minutes.
     place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(dir=place) as folder:
         for case in (*functions(), *methods(os.path.join(folder, "state"))):
-            measured(*case, calls)
+            check(*case, calls)
     print(f"resident: {start} bytes before, {resident()} after")
 
 

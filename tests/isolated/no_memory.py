@@ -1,7 +1,8 @@
-"""Python objects cannot be had: allocation 1, 2, 3, ... once, and from then on.
+"""Allocations of Python objects fail: number 1, 2, 3, ..., alone and with all after it.
 
-`python no_memory.py` fails the allocations of every call in turn, and prints how many
-each call makes. It stops at the first that does not end as it should.
+`python -m tests.isolated.no_memory` does so with every call, and prints how many
+allocations each call makes. It stops at the first call that ends in another way than
+with a MemoryError and unchanged arrays.
 """
 
 import functools
@@ -11,24 +12,20 @@ import sys
 import sysconfig
 from _testcapi import remove_mem_hooks, set_nomemory
 from itertools import count
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import numpy as np
 
 import centerloss
 from centerloss import CenterLoss
-from tests.helpers.blocks import blocks
-from tests.helpers.cases import CASES, IDS, snapshot
+from tests.helpers.cases import CASES, IDS, allocated_blocks, snapshot
 
 FOREVER = 0
 SWEEPS = 5
 
 
 def outcome(call, first, last):
-    """Call it while allocations first+1..last fail; the error, if there was one."""
-    gc.collect()  # and no object is at hand from Python's lists of free ones
+    """Call it while allocations first+1..last fail; returns the type of the error."""
+    gc.collect()  # this empties Python's free lists, too
     try:
         set_nomemory(first, last)
         call()
@@ -40,17 +37,17 @@ def outcome(call, first, last):
 
 
 @functools.cache
-def without_room_for_an_error():
-    """What comes out where CPython raises an error of its own, instead of it."""
+def errors_of_failing_errors():
+    """The errors that replace a TypeError of CPython's that cannot be allocated."""
     errors = {outcome(lambda: operator.index(""), i, i + 1) for i in range(20)}
     return tuple(errors - {TypeError})
 
 
 def fail_each(call, state, ends):
-    """Fail each allocation of a call; how many there are.
+    """Fail each allocation of a call in turn; returns their number.
 
-    `state` returns what may not change by halves, and `ends` is what the call raises
-    with all the memory that it asks for, or None.
+    `state` returns what a failing call must not change. `ends` is the error of the
+    call if no allocation fails, or None.
     """
     total = next(i for i in count() if not fails(call, state, ends, i, FOREVER))
     for i in range(total):
@@ -59,14 +56,14 @@ def fail_each(call, state, ends):
 
 
 def fails(call, state, ends, first, last):
-    """Whether there was not enough memory; all is as before then."""
+    """Return whether the call failed; check that it changed nothing if so."""
     before = state()
     error = outcome(call, first, last)
     if error is ends:
         return False
-    # CPython's own failure to make an error counts where the call makes one.
+    # A call that ends in an error may fail to allocate that error.
     expected = (
-        MemoryError if ends is None else (MemoryError, *without_room_for_an_error())
+        MemoryError if ends is None else (MemoryError, *errors_of_failing_errors())
     )
     assert issubclass(error or object, expected), f"{error}: {first}, {last}"
     assert state() == before, f"changed by a failing call: {first}, {last}"
@@ -74,13 +71,13 @@ def fails(call, state, ends, first, last):
 
 
 def report(name, call, state, ends=None):
-    outcome(call, 10**9, FOREVER)  # what is made once is made now
+    outcome(call, 10**9, FOREVER)  # create what is created only once
     fail_each(call, state, ends)
-    before = blocks()
-    for _ in range(SWEEPS):  # a block lost in a single place counts as often
+    before = allocated_blocks()
+    for _ in range(SWEEPS):  # each block lost by one call counts SWEEPS times
         total = fail_each(call, state, ends)
-    kept = blocks() - before
-    # CPython 3.11 itself loses a block where Python code like that of the class fails.
+    kept = allocated_blocks() - before
+    # CPython 3.11 itself loses a block when Python code like the class fails.
     lossy = sys.version_info < (3, 12) and name.startswith("CenterLoss")
     assert kept < SWEEPS or lossy, f"{name}: {kept} blocks kept"
     print(name, total)
@@ -108,12 +105,12 @@ def functions():
 
 
 def methods():
-    """Those that are this package's own code.
+    """Methods that consist of this package's code.
 
-    Not copies, pickles, representations and drawn centers, in which NumPy and CPython
-    3.12 themselves crash without memory, nor `init_centers`, `save` and `load`, which
-    are NumPy's and Python's own functions one after the other. All but representations
-    are short of array memory in tests/test_allocation_failures.py.
+    NumPy and CPython 3.12 themselves crash without memory in copies, pickles,
+    representations and drawn centers; `init_centers`, `save` and `load` consist of
+    calls of NumPy and Python. test_allocation_failures.py lets the array memory of all
+    but representations fail.
     """
     rng = np.random.default_rng(0)
     features = rng.standard_normal((8, 3)).astype(np.float32)
@@ -139,14 +136,14 @@ def methods():
         "load_state_dict": load_the_other_state,
     }
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        # Where a list gets no memory, that CPython crashes: python/cpython#152125.
+        # That CPython crashes when a list gets no memory: python/cpython#152125.
         del calls["load_state_dict"]
     for name, call in calls.items():
         yield f"CenterLoss.{name}", call, state, None
 
 
 if __name__ == "__main__":
-    without_room_for_an_error()  # while nothing else is being counted
+    errors_of_failing_errors()  # before anything is counted
     gc.freeze()  # so that a collection is quick
     for case in (*functions(), *methods()):
         report(*case)

@@ -1,4 +1,4 @@
-"""The system has no room for another thread's stack: the same bits without threads."""
+"""A limit of the address space keeps threads from being created: the same bits."""
 
 import os
 
@@ -12,7 +12,7 @@ import numpy as np
 import centerloss
 
 
-def no_room_for_a_thread():
+def limit_address_space():
     """Leave 4 MiB of address space, less than the stack of a thread."""
     with open("/proc/self/statm", encoding="ascii") as file:
         used = int(file.read().split()[0]) * resource.getpagesize()
@@ -30,13 +30,13 @@ if __name__ == "__main__":
     gradient = out.tobytes()
     out[...] = 0
     centerloss.set_num_threads(8)
-    no_room_for_a_thread()
+    limit_address_space()
     try:
         threading.Thread(target=print).start()
     except RuntimeError:
         pass
     else:
-        raise SystemExit("a thread could be had: nothing was tested")
+        raise SystemExit("a thread was created, so nothing was tested")
     assert centerloss.step(features, labels, moved, out=out)[0] == expected
     assert out.tobytes() == gradient
     assert moved.tobytes() == moved_before.tobytes()

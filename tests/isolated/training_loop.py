@@ -1,4 +1,4 @@
-"""Train until Ctrl-C, then say what is left; as often as standard input has lines."""
+"""For each line of standard input: train until Ctrl-C, then report on the centers."""
 
 import signal
 import sys
@@ -18,7 +18,7 @@ def batch():
 
 
 def train(features, labels, centers):
-    """Step until interrupted; how many steps were finished for certain."""
+    """Step until interrupted; returns how many steps returned."""
     steps = 0
     try:
         print("training", flush=True)
@@ -37,7 +37,7 @@ def after(steps):
 
 
 def whole(centers, steps):
-    """Whether the centers are those after so many steps, or after one more."""
+    """Return whether the centers are those after `steps` steps, or one more."""
     expected = after(steps)
     if np.array_equal(centers, expected):
         return True

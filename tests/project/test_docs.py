@@ -1,4 +1,4 @@
-"""The pages of docs/, as far as it takes no Sphinx: all in reach, all links good."""
+"""Checks of docs/ that need no Sphinx: table of contents, links, included text."""
 
 import re
 from pathlib import Path
@@ -25,14 +25,14 @@ def test_every_page_is_in_the_toctree():
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_cards_lead_somewhere(page):
+def test_links_of_cards(page):
     cards = re.findall(r"^:link: (.*)", text(page), re.M)
     assert [name for name in cards if not list(DOCS.glob(f"{name}.*"))] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_what_is_included_is_there(page):
-    """A heading that begins or ends it may have been renamed."""
+def test_included_text_exists(page):
+    """The headings where included text starts and ends may have been renamed."""
     for name, options in INCLUDE.findall(text(page)):
         included = (DOCS / name).read_text("utf-8")
         places = re.findall(r'^:(?:start-after|end-before): "(.*)"$', options, re.M)

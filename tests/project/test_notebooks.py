@@ -1,4 +1,4 @@
-"""Every notebook runs, and what is committed of it is what a run leaves."""
+"""Every notebook runs, and its committed outputs are those of a run."""
 
 import ast
 import importlib.util
@@ -10,15 +10,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-import matplotlib.font_manager  # noqa: F401 (so that no notebook says it is slow)
+import matplotlib.font_manager  # noqa: F401 (builds its cache before a notebook warns that this is slow)
 import pytest
 
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
 MEGABYTES = {"02_softmax_and_center_loss": 4}
-NEEDS_POSIX = {"03_many_classes"}  # for files with holes
+NEEDS_POSIX = {"03_many_classes"}  # for sparse files
 
-# A path of somebody's machine, an address in memory, a color of a terminal.
+# Absolute paths, memory addresses and terminal colors.
 TRACES = re.compile(r"(?<![\w./:])(/[\w.-]+){2,}|\b[A-Z]:\\\w|\b0x[\da-f]{9,}|\x1b")
 
 
@@ -31,7 +31,7 @@ def code_cells(notebook):
 
 
 def texts(cell):
-    """All that a cell shows in letters."""
+    """All text outputs of a cell."""
     for output in cell["outputs"]:
         yield "".join(output.get("text", ""))
         for kind, content in output.get("data", {}).items():
@@ -40,7 +40,7 @@ def texts(cell):
 
 
 def kinds(cell):
-    """What a cell shows: streams by their names, data by their types."""
+    """The outputs of a cell: names of streams, types of data."""
     return [
         output.get("name") or sorted(output.get("data", {}))
         for output in cell["outputs"]
@@ -58,7 +58,7 @@ def check_outputs(notebook):
 
 @pytest.fixture
 def execute(tmp_path):
-    """Execute notebooks in a copy of their folder, on data that everybody has."""
+    """Execute notebooks in a copy of their folder, on data that needs no download."""
     copy = tmp_path / "notebooks"
     shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns(".*", "__pycache__"))
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_DATA")}
@@ -76,6 +76,7 @@ def execute(tmp_path):
     return run
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_notebook_runs_and_shows_what_is_committed(execute, name):
     committed = load(FOLDER / f"{name}.ipynb")
@@ -83,12 +84,12 @@ def test_notebook_runs_and_shows_what_is_committed(execute, name):
         if importlib.util.find_spec(module) is None:
             pytest.skip(f"needs {module}")
     if os.name != "posix" and name in NEEDS_POSIX:
-        pytest.skip("needs files with holes")
+        pytest.skip("needs sparse files")
     done, path = execute(name)
     assert done.returncode == 0, done.stderr
     executed = load(path)
     check_outputs(executed)
-    if sys.platform == "linux":  # others cannot measure all of it
+    if sys.platform == "linux":  # some cells need what only Linux measures
         shown = [kinds(cell) for cell in code_cells(committed)]
         assert [kinds(cell) for cell in code_cells(executed)] == shown
 
@@ -147,6 +148,7 @@ def notebook_of(source, **metadata):
     return {"nbformat": 4, "nbformat_minor": 5, "metadata": metadata, "cells": [cell]}
 
 
+@pytest.mark.slow
 def test_execute_runs_this_python_and_leaves_no_times(execute):
     done, path = execute("new", notebook_of("import sys\nprint(sys.executable)"))
     assert done.returncode == 0, done.stderr
@@ -158,6 +160,7 @@ def test_execute_runs_this_python_and_leaves_no_times(execute):
     assert executed["metadata"]["kernelspec"]["name"] == "python3"
 
 
+@pytest.mark.slow
 def test_execute_leaves_a_failing_notebook_as_it_was(execute):
     notebook = notebook_of("print(1)\n1 / 0")
     done, path = execute("new", notebook)
@@ -166,6 +169,7 @@ def test_execute_leaves_a_failing_notebook_as_it_was(execute):
     assert load(path) == notebook
 
 
+@pytest.mark.slow
 def test_execute_skips_what_cannot_run_here(execute):
     notebook = notebook_of("import no_such", requires=["numpy", "no_such"])
     done, path = execute("new", notebook)
@@ -173,6 +177,7 @@ def test_execute_skips_what_cannot_run_here(execute):
     assert load(path) == notebook
 
 
+@pytest.mark.slow
 def test_execute_names_a_missing_notebook(execute):
     done, _ = execute("no_such")
     assert done.returncode == 1

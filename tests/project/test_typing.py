@@ -1,4 +1,4 @@
-"""What type checkers make of the package, and of calls that are right and wrong."""
+"""Type checks of the package, and of right and wrong calls in tests/typing."""
 
 import os
 import subprocess
@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("mypy", reason="mypy is not installed")
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 
 
 def check(*command, cwd):
-    """Run a module on the types of the source tree; it succeeds if all is well."""
+    """Run a module, with the types of the source tree; it must succeed."""
     ran = subprocess.run(
         [sys.executable, "-m", *command],
         cwd=cwd,
@@ -25,14 +26,14 @@ def check(*command, cwd):
     assert ran.returncode == 0, ran.stdout
 
 
-def test_mypy_takes_the_package_and_good_calls_and_refuses_each_bad_one(tmp_path):
-    """A bad call that passed would leave the comment on its line unused, an error."""
+def test_mypy(tmp_path):
+    """If mypy accepts a bad call, the ignore comment on its line is an error."""
     check("mypy", "--cache-dir", str(tmp_path), cwd=ROOT)
 
 
-def test_stubs_are_those_of_the_functions(tmp_path):
+def test_stubs_match_the_functions(tmp_path):
     config = str(ROOT / "pyproject.toml")
-    # In a folder of its own, it is the module in use that is looked at.
+    # In another folder, so that it imports the module in use.
     check(
         *("mypy.stubtest", "centerloss._core", "--mypy-config-file", config),
         cwd=tmp_path,

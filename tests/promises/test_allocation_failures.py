@@ -1,13 +1,12 @@
-"""Memory runs out at any moment: a MemoryError, nothing changed, nothing kept.
+"""If an allocation fails: MemoryError, no array changed, no memory kept.
 
 Every call is repeated with its first, second, third ... allocation failing, alone and
-with all after it, until it has what it asks for.
+with all that follow, until it succeeds.
 """
 
 import copy
 import importlib.util
 import pickle
-import subprocess
 import sys
 from itertools import count
 
@@ -17,24 +16,29 @@ import pytest
 import centerloss
 from centerloss import CenterLoss
 from tests.helpers.batches import CALLS, bits
+from tests.helpers.c_builds import KERNELS, TESTS_C, link
 from tests.helpers.cases import CASES, IDS, bad_label, snapshot
-from tests.helpers.fault_injection import ALWAYS, HERE, compile_c, failing_core
-from tests.helpers.paths import KERNELS, TESTS
+from tests.helpers.fault_injection import ALWAYS, FAILING_MALLOC, failing_core
+from tests.helpers.processes import posix, run, run_module
 
-SCRIPT = TESTS / "isolated" / "no_memory.py"
+pytestmark = [
+    posix,
+    pytest.mark.compiles,
+    pytest.mark.thread_unsafe(reason="allocations fail in all threads"),
+]
 ways = pytest.mark.parametrize("onwards", [False, True], ids=["once", "from then on"])
 
 
 @pytest.fixture(scope="module")
-def scarce():
-    """csrc/ and NumPy's arrays, out of one counted memory."""
+def failing():
+    """The module, with allocations of csrc/ and of NumPy's arrays counted together."""
     core, library = failing_core()
     with library.arrays():
         yield core, library
 
 
 def fail_each(library, run, state, onwards):
-    """Fail each allocation of `run` in turn; how many there are, and its result."""
+    """Fail each allocation of `run` in turn; returns their number and the result."""
     before, held = state(), library.held.value
     for i in count():
         try:
@@ -50,9 +54,9 @@ def fail_each(library, run, state, onwards):
 
 @ways
 @pytest.mark.parametrize(("name", "kind"), CASES, ids=IDS)
-def test_memory_of_arrays_and_plans(scarce, name, kind, onwards):
-    core, library = scarce
-    call, twin = kind(name), kind(name)
+def test_memory_of_arrays_and_plans(failing, name, kind, onwards):
+    core, library = failing
+    call, same_call = kind(name), kind(name)
 
     def run():
         if kind is not bad_label:
@@ -64,13 +68,13 @@ def test_memory_of_arrays_and_plans(scarce, name, kind, onwards):
     asked, result = fail_each(library, run, lambda: snapshot(call), onwards)
     assert asked >= 1
     if kind is not bad_label:
-        assert bits(result) == bits(getattr(centerloss, name)(**twin))
-    assert snapshot(call) == snapshot(twin)
+        assert bits(result) == bits(getattr(centerloss, name)(**same_call))
+    assert snapshot(call) == snapshot(same_call)
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_memory_of_a_result_is_freed_with_it(scarce, name):
-    core, library = scarce
+def test_the_memory_of_a_result_is_freed_with_it(failing, name):
+    core, library = failing
     call = next(kind for kind_name, kind in CASES if kind_name == name)(name)
     held = library.held.value
     result = getattr(core, name)(**call)
@@ -79,8 +83,8 @@ def test_the_memory_of_a_result_is_freed_with_it(scarce, name):
 
 
 @ways
-def test_memory_of_arrays_in_the_class(scarce, onwards):
-    _, library = scarce
+def test_memory_of_arrays_in_the_class(failing, onwards):
+    _, library = failing
     loss_fn, other = CenterLoss(40, 3, rng=0), CenterLoss(40, 3, rng=1, alpha=0.125)
     features, labels = np.ones((64, 3), np.float32), np.arange(64) % 40
     state = other.state_dict()
@@ -88,7 +92,7 @@ def test_memory_of_arrays_in_the_class(scarce, onwards):
     def now():
         return repr(loss_fn), loss_fn.centers.tobytes()
 
-    for run in (
+    for call in (
         lambda: CenterLoss(40, 3, rng=0),
         lambda: copy.deepcopy(loss_fn),
         lambda: pickle.loads(pickle.dumps(loss_fn)),
@@ -99,14 +103,14 @@ def test_memory_of_arrays_in_the_class(scarce, onwards):
         lambda: loss_fn.load_state_dict(state),
     ):
         held = library.held.value
-        assert fail_each(library, run, now, onwards)[0] >= 1
+        assert fail_each(library, call, now, onwards)[0] >= 1
         assert library.held.value == held
     assert now() == (repr(other), other.centers.tobytes())
 
 
 @ways
-def test_memory_of_arrays_in_files(scarce, tmp_path, onwards):
-    _, library = scarce
+def test_memory_of_arrays_in_files(failing, tmp_path, onwards):
+    _, library = failing
     path = tmp_path / "state"
     CenterLoss(40, 3, rng=0).save(path)
     other = CenterLoss(40, 3, rng=1)
@@ -122,10 +126,9 @@ def test_memory_of_arrays_in_files(scarce, tmp_path, onwards):
 
 def test_plans_in_c(tmp_path):
     """Every kind of plan, without Python."""
-    sources = [HERE / "failing_plans.c", HERE / "failing_malloc.c"]
+    sources = [TESTS_C / "failing_plans.c", TESTS_C / "failing_malloc.c"]
     sources += [KERNELS / "plan.c", KERNELS / "group_rows.c"]
-    program = compile_c(sources, tmp_path / "plans")
-    output = subprocess.run([program], check=True, stdout=-1, text=True).stdout
+    output = run(link(tmp_path / "plans", sources, *FAILING_MALLOC))
     assert dict(line.split(": ") for line in output.splitlines()) == {
         "no rows": "2",
         "losses": "1",
@@ -133,23 +136,20 @@ def test_plans_in_c(tmp_path):
         "segments": "2",
         "class order": "2",
         "chunks": "3",
-        "staged": "3",
     }
 
 
 @pytest.mark.skipif(
     importlib.util.find_spec("_testcapi") is None,
-    reason="this Python comes without _testcapi",
+    reason="this Python has no _testcapi",
 )
 @pytest.mark.skipif(
     hasattr(sys, "gettotalrefcount"),
     reason="a debug build stops where Python itself fails without an exception",
 )
 def test_python_objects():
-    """In an interpreter of its own, as all of it is without memory."""
-    command = [sys.executable, str(SCRIPT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    asked = {line.split()[0]: int(line.split()[1]) for line in done.stdout.splitlines()}
+    """In a process of its own: all of Python's allocations fail."""
+    lines = run_module("tests.isolated.no_memory").splitlines()
+    asked = {line.split()[0]: int(line.split()[1]) for line in lines}
     assert set(IDS) < set(asked)
     assert all(asked[case] > 0 for case in IDS)

@@ -9,6 +9,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from tests.helpers.batches import C, reference
 from tests.helpers.oracle import BFLOAT16, Exact, ulp, worst_ulps
 
 # Around the multiples of 16, where vector code changes from whole vectors to a rest.
@@ -44,8 +45,17 @@ def tenths(rng, shape):
 KINDS = [plain, offset, wide, tenths]
 
 
+# The reference takes part in `make test` where that costs little.
+reference_is_slow = pytest.mark.parametrize(
+    "cl",
+    [C, reference(pytest.mark.slow)],
+    indirect=True,
+    scope="session",
+)
+
+
 class Case:
-    """A batch with weights; every third one has no sample weights."""
+    """A batch; every third one has no sample weights."""
 
     def __init__(self, number, rows, row, classes, dtype, centers_dtype, kind=None):
         rng = np.random.default_rng([number, rows, row, classes])
@@ -133,6 +143,7 @@ def check_sums(cl, case, tolerance):
         assert np.all(error <= tolerance * magnitudes / divisor)
 
 
+@reference_is_slow
 @pytest.mark.parametrize("row", FEATURES)
 def test_float32(cl, row):
     for case in cases(row, ROWS_CLASSES, np.float32, np.float32):
@@ -164,6 +175,7 @@ def test_long_classes(cl, rows, classes):
     check_relative(cl, case)
 
 
+@reference_is_slow
 @pytest.mark.parametrize(("weighted", "kind"), [(1, plain), (0, tenths)])
 def test_float32_100_000_rows_of_a_class(cl, kind, weighted):
     case = Case(weighted, 100_000, 3, 1, np.float32, np.float32, kind)
@@ -171,6 +183,7 @@ def test_float32_100_000_rows_of_a_class(cl, kind, weighted):
     check_sums(cl, case, tolerance=1.5 * 2**-23)
 
 
+@reference_is_slow
 @pytest.mark.parametrize(("weighted", "kind"), [(1, plain), (0, tenths)])
 def test_float64_100_000_rows_of_a_class(cl, kind, weighted):
     case = Case(weighted, 100_000, 3, 1, np.float64, np.float64, kind)
@@ -178,6 +191,7 @@ def test_float64_100_000_rows_of_a_class(cl, kind, weighted):
     check_sums(cl, case, tolerance=1e-13)
 
 
+@reference_is_slow
 @pytest.mark.parametrize("number", [0, 1], ids=["plain", "weighted"])
 def test_many_rows_of_few_classes(cl, number):
     """More rows than one segment of the batch has, in an order of their own."""

@@ -1,4 +1,4 @@
-"""The choice of an instruction set at import. Its bits are in test_golden.py."""
+"""The choice of an instruction set at import; test_golden.py compares the bits."""
 
 import os
 import subprocess
@@ -8,6 +8,7 @@ import pytest
 
 from centerloss._core import _build_info
 
+pytestmark = pytest.mark.thread_unsafe(reason="starts processes")
 REPORT = "import centerloss; centerloss.show_versions()"
 
 

@@ -1,24 +1,17 @@
-"""Nothing stays behind a call: no block of memory, no reference, no page.
+"""No call leaks a block of memory, a reference or a page. `make leaks` takes longer."""
 
-The long form is `python tests/isolated/leaks.py --calls 100000`.
-"""
-
-import subprocess
 import sys
 
 import pytest
 
 from tests.helpers.cases import IDS
-from tests.helpers.paths import TESTS
-
-SCRIPT = TESTS / "isolated" / "leaks.py"
+from tests.helpers.processes import run_module
 
 
+@pytest.mark.thread_unsafe(reason="starts a process")
 @pytest.mark.skipif(
-    not hasattr(sys, "getallocatedblocks"), reason="CPython alone counts its blocks"
+    not hasattr(sys, "getallocatedblocks"), reason="only CPython counts its blocks"
 )
-def test_nothing_stays_behind():
-    command = [sys.executable, str(SCRIPT), "--calls", "1000"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert set(IDS) < {line.split(":")[0] for line in done.stdout.splitlines()}
+def test_leaks():
+    lines = run_module("tests.isolated.leaks", "--calls", 500).splitlines()
+    assert set(IDS) < {line.split(":")[0] for line in lines}

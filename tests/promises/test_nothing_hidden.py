@@ -1,4 +1,4 @@
-"""Promise 6: no hidden threads, copies, state or locks; nothing leaked."""
+"""Promise 6: no hidden threads, references, state or locks."""
 
 import ctypes
 import os
@@ -13,8 +13,12 @@ import pytest
 
 import centerloss
 from tests.helpers.batches import CALLS
+from tests.helpers.processes import posix
 
-unix = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+pytestmark = [
+    pytest.mark.kernels,
+    pytest.mark.thread_unsafe(reason="counts threads and references, and forks"),
+]
 
 
 @pytest.fixture
@@ -34,9 +38,9 @@ def large_batch():
 
 
 def turns_during(call):
-    """Run `call` on a thread; how many turns this one had meanwhile.
+    """Run `call` on a thread; returns how often this thread ran meanwhile.
 
-    No thread takes the lock from another, so each turn means that it was given up.
+    The switch interval is so long that each turn means that the GIL was released.
     """
     turns, had = 0, []
 
@@ -62,25 +66,25 @@ def turns_during(call):
 @pytest.mark.parametrize("name", CALLS)
 def test_other_python_threads_run_meanwhile(name):
     function = getattr(centerloss, name)
-    # So few rows are planned in no time: it is the job that lets others run. With the
-    # lock held there is a turn between the two at most.
+    # With so few rows, planning takes no time: turns are during the operation. If it
+    # kept the GIL, there would be one turn at most, between planning and operation.
     features = np.ones((4, 4_000_000), np.float32)
     batch = (features, np.arange(4), np.zeros((4, 4_000_000), np.float32))
     assert any(turns_during(lambda: function(*batch)) > 2 for _ in range(10))
 
 
 @pytest.mark.skipif(
-    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="there is no lock"
+    bool(sysconfig.get_config_var("Py_GIL_DISABLED")), reason="there is no GIL"
 )
-@unix
-def test_a_call_that_keeps_the_lock_is_noticed():
-    """That of ctypes' PyDLL, for 20 ms."""
+@posix
+def test_a_call_that_keeps_the_gil_is_noticed():
+    """A call through ctypes.PyDLL does."""
     usleep = ctypes.PyDLL(None).usleep
     assert not any(turns_during(lambda: usleep(20_000)) for _ in range(10))
 
 
 def number_of_threads():
-    """Count all threads of the process where /proc tells, else those of Python."""
+    """Count the threads of the process; without /proc, those of Python."""
     tasks = "/proc/self/task"
     return len(os.listdir(tasks)) if os.path.exists(tasks) else threading.active_count()
 
@@ -89,18 +93,18 @@ def number_of_threads():
 def test_no_thread_outlives_its_call():
     before = number_of_threads()
     centerloss.step(*large_batch())
-    # The kernel may list a thread for a moment after it has been joined.
+    # The system may list a thread for a moment after it has been joined.
     deadline = time.perf_counter() + 5
     while number_of_threads() > before and time.perf_counter() < deadline:
         time.sleep(0.01)
     assert number_of_threads() <= before
 
 
-@unix
+@posix
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", CALLS)
-def test_signals_are_blocked_after_a_call_as_before(name):
-    """Threads are made with all of them blocked, and so must not be the caller."""
+def test_signal_mask_after_a_call(name):
+    """The caller blocks signals only while it creates threads."""
     batch = large_batch()
     for own in (set(), {signal.SIGUSR1}):
         before = signal.pthread_sigmask(signal.SIG_SETMASK, own)
@@ -112,7 +116,7 @@ def test_signals_are_blocked_after_a_call_as_before(name):
         assert after == own
 
 
-@unix
+@posix
 @pytest.mark.usefixtures("two_threads")
 def test_a_forked_child_computes_the_same():
     batch = large_batch()

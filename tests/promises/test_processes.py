@@ -1,9 +1,8 @@
-"""Processes that fork, are interrupted or killed: the others go on, the data is whole.
+"""Processes that fork, are interrupted or killed leave whole data behind.
 
-The scripts run in fresh interpreters, so that no thread of another test is around.
+The scripts run in fresh interpreters, without threads of other tests.
 """
 
-import os
 import random
 import signal
 import subprocess
@@ -12,31 +11,30 @@ import time
 
 import pytest
 
-from tests.helpers.paths import TESTS
+from tests.helpers.processes import ROOT, posix, run_module
 
-SCRIPTS = TESTS / "isolated"
+pytestmark = [posix, pytest.mark.thread_unsafe(reason="starts and kills processes")]
 INTERRUPTS = 10
-unix = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
-def run(script, *arguments):
-    command = [sys.executable, str(SCRIPTS / script), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def short_and_long(short, long):
+    """Parameters of a test in `make test` and in the weekly run."""
+    return [short, pytest.param(long, marks=pytest.mark.slow)]
 
 
-@unix
-def test_forked_children_and_pools_use_threads():
-    assert run("forks.py", "--forks", 200, "--pools", 5) == "200 forks, 5 pools\n"
+@pytest.mark.parametrize("forks", short_and_long(50, 200))
+def test_forked_children_and_pools_use_threads(forks):
+    arguments = ("--forks", forks, "--pools", forks // 50)
+    printed = run_module("tests.isolated.forks", *arguments)
+    assert printed == f"{forks} forks, {forks // 50} pools\n"
 
 
-@unix
 def test_ctrl_c_during_training_leaves_whole_centers():
-    """And a process that answers; at moments by chance."""
+    """And a process that still works, whenever the signal arrives."""
     moments = random.Random(0)
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPTS / "training_loop.py")],
+        [sys.executable, "-m", "tests.isolated.training_loop"],
+        cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -52,7 +50,7 @@ def test_ctrl_c_during_training_leaves_whole_centers():
     assert process.returncode == 0
 
 
-@unix
-def test_killed_while_saving():
-    """The long form is `python tests/isolated/kill_saves.py --times 200`."""
-    assert run("kill_saves.py", "--times", 20).startswith("20 killed, ")
+@pytest.mark.parametrize("times", short_and_long(10, 100))
+def test_killed_while_saving(times):
+    printed = run_module("tests.isolated.kill_saves", "--times", times)
+    assert printed.startswith(f"{times} killed, ")

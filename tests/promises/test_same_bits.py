@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import centerloss as cl
 from tests.helpers.batches import DTYPES, batch, bits, dtypes
 from tests.helpers.layouts import (
     IN_PLACE,
@@ -12,6 +13,8 @@ from tests.helpers.layouts import (
     with_gaps,
 )
 from tests.helpers.oracle import BFLOAT16
+
+pytestmark = pytest.mark.kernels
 
 # Rows, values per row, classes.
 SHAPES = [(1, 1, 1), (7, 3, 2), (64, 17, 5), (130, 129, 40), (2500, 33, 2)]
@@ -30,13 +33,13 @@ def make(shape, dtype, centers_dtype):
     return *arrays, weights
 
 
-def moved(cl, x, y, c, **options):
+def moved(x, y, c, **options):
     """Centers after an update, and the number of them updated."""
     centers = c.copy()
     return centers, cl.update_centers(x, y, centers, **options)
 
 
-def everything(cl, x, y, c, **options):
+def everything(x, y, c, **options):
     """Bits of all results of a batch."""
     centers = c.copy()
     return (
@@ -55,11 +58,11 @@ def everything(cl, x, y, c, **options):
 @dtypes
 @shapes
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
-def test_every_function_agrees(cl, shape, dtype, centers_dtype, weighted):
+def test_every_function_agrees(shape, dtype, centers_dtype, weighted):
     x, y, c, w = make(shape, dtype, centers_dtype)
     rows = {"sample_weight": w, "ignore_index": 0} if weighted else {}
     rate = {"alpha": 0.3, "normalize": weighted}
-    centers, count = moved(cl, x, y, c, **rows, **rate)
+    centers, count = moved(x, y, c, **rows, **rate)
     for reduction in REDUCTIONS:
         options = {"reduction": reduction, "loss_weight": 0.003, **rows}
         value, gradient = cl.value_and_grad(x, y, c, **options)
@@ -74,7 +77,7 @@ def test_every_function_agrees(cl, shape, dtype, centers_dtype, weighted):
 
 @dtypes
 @shapes
-def test_out_holds_the_same(cl, shape, dtype, centers_dtype):
+def test_out_holds_the_same(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
     options = {"sample_weight": w, "ignore_index": 0}
     for name in ("gradient", "value_and_grad", "step"):
@@ -92,7 +95,7 @@ def test_out_holds_the_same(cl, shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_gradient_of_none_is_that_of_sum(cl, shape, dtype, centers_dtype):
+def test_gradient_of_none_is_that_of_sum(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
     none = cl.gradient(x, y, c, reduction="none", sample_weight=w)
     assert bits(none) == bits(cl.gradient(x, y, c, reduction="sum", sample_weight=w))
@@ -100,23 +103,23 @@ def test_gradient_of_none_is_that_of_sum(cl, shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_run_after_run(cl, shape, dtype, centers_dtype):
+def test_run_after_run(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
-    first = everything(cl, x, y, c, sample_weight=w)
+    first = everything(x, y, c, sample_weight=w)
     for _ in range(3):
-        again = everything(cl, x.copy(), y.copy(), c.copy(), sample_weight=w.copy())
+        again = everything(x.copy(), y.copy(), c.copy(), sample_weight=w.copy())
         assert again == first
 
 
 @dtypes
 @pytest.mark.parametrize("shape", LARGE, ids=str)
-def test_large_batch(cl, shape, dtype, centers_dtype):
+def test_large_batch(shape, dtype, centers_dtype):
     """From every function, run after run, and wherever the gradient lies."""
     x, y, c, w = make(shape, dtype, centers_dtype)
     options = {"reduction": "none", "sample_weight": w}
     value, gradient = cl.value_and_grad(x, y, c, **options)
     assert bits(cl.loss(x, y, c, **options)) == bits(value)
-    centers, count = moved(cl, x, y, c, sample_weight=w)
+    centers, count = moved(x, y, c, sample_weight=w)
     assert count == len(np.unique(y))
     for layout in (np.copy, on_a_cache_line, one_element_on, with_gaps):
         stepped, out = c.copy(), layout(np.zeros_like(x))
@@ -132,7 +135,7 @@ def test_large_batch(cl, shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_place_of_a_row_in_the_batch(cl, shape, dtype, centers_dtype):
+def test_place_of_a_row_in_the_batch(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
 
     def rows(order):
@@ -155,10 +158,10 @@ def test_place_of_a_row_in_the_batch(cl, shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_rows_of_a_class_by_themselves(cl, shape, dtype, centers_dtype):
+def test_rows_of_a_class_by_themselves(shape, dtype, centers_dtype):
     """What lets the classes be shared out among processes."""
     x, y, c, w = make(shape, dtype, centers_dtype)
-    whole, _ = moved(cl, x, y, c, sample_weight=w)
+    whole, _ = moved(x, y, c, sample_weight=w)
     delta = cl.center_delta(x, y, c, sample_weight=w)
     classes, sums, counts = cl.class_sums(x, y, c, sample_weight=w)
     shared = c.copy()
@@ -176,17 +179,17 @@ def test_rows_of_a_class_by_themselves(cl, shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_rows_of_a_class_keep_their_order(cl, shape, dtype, centers_dtype):
+def test_rows_of_a_class_keep_their_order(shape, dtype, centers_dtype):
     """Rows of other classes may come between them."""
     x, y, c, w = make(shape, dtype, centers_dtype)
     order = np.argsort(y, kind="stable")
-    sorted_rows = moved(cl, x[order], y[order], c, sample_weight=w[order])
-    assert bits(sorted_rows) == bits(moved(cl, x, y, c, sample_weight=w))
+    sorted_rows = moved(x[order], y[order], c, sample_weight=w[order])
+    assert bits(sorted_rows) == bits(moved(x, y, c, sample_weight=w))
 
 
 @dtypes
 @shapes
-def test_names_of_the_classes(cl, shape, dtype, centers_dtype):
+def test_names_of_the_classes(shape, dtype, centers_dtype):
     """More classes than needed, in another order, change nothing."""
     x, y, c, w = make(shape, dtype, centers_dtype)
     names = np.random.default_rng(3).permutation(10 * len(c))[: len(c)]
@@ -194,8 +197,8 @@ def test_names_of_the_classes(cl, shape, dtype, centers_dtype):
     more[names] = c
     expected = cl.value_and_grad(x, y, c, sample_weight=w)
     assert bits(cl.value_and_grad(x, names[y], more, sample_weight=w)) == bits(expected)
-    expected = moved(cl, x, y, c, sample_weight=w)
-    centers, count = moved(cl, x, names[y], more, sample_weight=w)
+    expected = moved(x, y, c, sample_weight=w)
+    centers, count = moved(x, names[y], more, sample_weight=w)
     assert bits((centers[names], count)) == bits(expected)
     others = np.setdiff1d(np.arange(len(more)), names)
     assert np.all(centers[others] == 7)
@@ -203,15 +206,13 @@ def test_names_of_the_classes(cl, shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_ignored_rows_might_as_well_be_absent(cl, shape, dtype, centers_dtype):
+def test_ignored_rows_might_as_well_be_absent(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
     y[::3] = -100
     there = y != -100
     options = {"sample_weight": w, "ignore_index": -100}
     only = {"sample_weight": w[there]}
-    assert bits(moved(cl, x, y, c, **options)) == bits(
-        moved(cl, x[there], y[there], c, **only)
-    )
+    assert bits(moved(x, y, c, **options)) == bits(moved(x[there], y[there], c, **only))
     value, gradient = cl.value_and_grad(x, y, c, reduction="none", **options)
     expected = cl.value_and_grad(x[there], y[there], c, reduction="none", **only)
     assert bits((value[there], gradient[there])) == bits(expected)
@@ -219,10 +220,10 @@ def test_ignored_rows_might_as_well_be_absent(cl, shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_weights_of_one_might_as_well_be_absent(cl, shape, dtype, centers_dtype):
+def test_weights_of_one_might_as_well_be_absent(shape, dtype, centers_dtype):
     x, y, c, _ = make(shape, dtype, centers_dtype)
     ones = np.ones(len(x))
-    assert everything(cl, x, y, c, sample_weight=ones) == everything(cl, x, y, c)
+    assert everything(x, y, c, sample_weight=ones) == everything(x, y, c)
 
 
 # --- the same from any memory and dtype that holds the same numbers -----------------
@@ -230,16 +231,16 @@ def test_weights_of_one_might_as_well_be_absent(cl, shape, dtype, centers_dtype)
 
 @dtypes
 @shapes
-def test_features_in_any_layout(cl, shape, dtype, centers_dtype):
+def test_features_in_any_layout(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
-    expected = everything(cl, x, y, c, sample_weight=w)
+    expected = everything(x, y, c, sample_weight=w)
     for layout in READ:
         other = layout(x)
         assert np.array_equal(other, x)
-        assert everything(cl, other, y, c, sample_weight=w) == expected, layout
+        assert everything(other, y, c, sample_weight=w) == expected, layout
 
 
-def test_large_features_in_any_layout(cl):
+def test_large_features_in_any_layout():
     x, y, c, w = make(LARGE[0], *DTYPES[0])
     expected = bits(cl.value_and_grad(x, y, c, sample_weight=w))
     for layout in READ:
@@ -248,7 +249,7 @@ def test_large_features_in_any_layout(cl):
 
 
 @dtypes
-def test_images_in_any_layout(cl, dtype, centers_dtype):
+def test_images_in_any_layout(dtype, centers_dtype):
     """Features (B, C, H, W) are the same as flattened ones."""
     x, y, c = batch((6, 3, 4, 5), 4, dtype=dtype, centers_dtype=centers_dtype)
     flat = x.reshape(6, -1)
@@ -257,26 +258,26 @@ def test_images_in_any_layout(cl, dtype, centers_dtype):
         value, gradient = cl.value_and_grad(layout(x), y, c)
         assert bits((value, gradient.reshape(6, -1))) == bits(expected), layout
         assert gradient.shape == x.shape
-        assert bits(moved(cl, layout(x), y, c)) == bits(moved(cl, flat, y, c)), layout
+        assert bits(moved(layout(x), y, c)) == bits(moved(flat, y, c)), layout
 
 
 @dtypes
 @shapes
-def test_centers_and_out_in_any_layout(cl, shape, dtype, centers_dtype):
+def test_centers_and_out_in_any_layout(shape, dtype, centers_dtype):
     x, y, c, _ = make(shape, dtype, centers_dtype)
-    expected = everything(cl, x, y, c)
+    expected = everything(x, y, c)
     expected_centers = c.copy()
     expected_step = cl.step(x, y, expected_centers)
     for layout in IN_PLACE:
         centers, out = layout(c), layout(np.zeros_like(x))
-        assert everything(cl, x, y, centers) == expected, layout
+        assert everything(x, y, centers) == expected, layout
         assert bits(cl.step(x, y, centers, out=out)) == bits(expected_step), layout
         assert bits(centers) == bits(expected_centers), layout
         assert bits(out) == bits(expected_step[1]), layout
 
 
 @pytest.mark.parametrize("layout", IN_PLACE)
-def test_what_lies_between_the_rows_is_left_alone(cl, layout):
+def test_what_lies_between_the_rows_is_left_alone(layout):
     x, y, c, _ = make((64, 17, 5), *DTYPES[0])
     centers, out = layout(c.copy()), layout(np.zeros_like(x))
     gaps = [around(centers), around(out)]
@@ -297,28 +298,28 @@ def around(array):
 
 
 @pytest.mark.parametrize("dtype", [*"bBhHiIlLqQ"])
-def test_labels_of_any_dtype_and_layout(cl, dtype):
+def test_labels_of_any_dtype_and_layout(dtype):
     x, y, c, w = make((130, 17, 40), *DTYPES[0])
     options = {"sample_weight": w, "ignore_index": 3}
-    expected = everything(cl, x, y, c, **options)
+    expected = everything(x, y, c, **options)
     for layout in (*READ, list):
         other = layout(y.astype(dtype))
-        assert everything(cl, x, other, c, **options) == expected, layout
+        assert everything(x, other, c, **options) == expected, layout
 
 
 @pytest.mark.parametrize("dtype", ["?", *"bBhHiIlLqQefdg"])
-def test_weights_of_any_dtype_and_layout(cl, dtype):
+def test_weights_of_any_dtype_and_layout(dtype):
     x, y, c, _ = make((130, 17, 40), *DTYPES[0])
     w = np.random.default_rng(4).integers(0, 2, len(x)).astype(np.float64)
-    expected = everything(cl, x, y, c, sample_weight=w)
+    expected = everything(x, y, c, sample_weight=w)
     for layout in (*READ, list):
         other = layout(w.astype(dtype))
-        assert everything(cl, x, y, c, sample_weight=other) == expected, layout
+        assert everything(x, y, c, sample_weight=other) == expected, layout
 
 
 @pytest.mark.parametrize("dtype", [np.float16, BFLOAT16], ids=["float16", "bfloat16"])
 @shapes
-def test_half_features_are_widened_first(cl, shape, dtype):
+def test_half_features_are_widened_first(shape, dtype):
     """To float32, and the gradient is rounded back once."""
     x, y, c, w = make(shape, dtype, np.float32)
     wide = x.astype(np.float32)
@@ -326,11 +327,11 @@ def test_half_features_are_widened_first(cl, shape, dtype):
     expected_value, expected = cl.value_and_grad(wide, y, c, sample_weight=w)
     assert bits(value) == bits(expected_value)
     assert bits(gradient) == bits(expected.astype(dtype))
-    assert bits(moved(cl, x, y, c)) == bits(moved(cl, wide, y, c))
+    assert bits(moved(x, y, c)) == bits(moved(wide, y, c))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, BFLOAT16], ids=["float16", "bfloat16"])
-def test_every_half_number(cl, dtype):
+def test_every_half_number(dtype):
     """All 65536 of them as features, then rounded to as gradients of zero centers."""
     x = np.arange(2**16).astype(np.uint16).view(dtype).reshape(-1, 16)
     y, c = np.zeros(len(x), np.int64), np.zeros((1, 16), np.float32)

@@ -1,67 +1,68 @@
-"""Threads cannot be had: the caller does their work, and the bits are the same."""
+"""If threads cannot be created, the caller does their work, with the same bits."""
 
-import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 import centerloss
 from tests.helpers.batches import CALLS, batch, bits
 from tests.helpers.fault_injection import failing_core
-from tests.helpers.paths import TESTS
+from tests.helpers.processes import posix, run_module
 
-THREADS = 8
-PER_CALL = THREADS - 1  # the caller is one
-SCRIPT = TESTS / "isolated" / "no_threads.py"
+pytestmark = [
+    posix,
+    pytest.mark.compiles,
+    pytest.mark.thread_unsafe(reason="threads fail in all threads"),
+]
+THREADS = 4
+PER_CALL = THREADS - 1  # the caller is one of them
 
-
-def large_batch():
-    """Worth eight threads, its rows in class order."""
-    rng = np.random.default_rng(0)
-    features = rng.standard_normal((21_000, 100)).astype(np.float32)
-    labels = rng.integers(0, 2000, len(features))
-    return features, labels, rng.standard_normal((2000, 100)).astype(np.float32)
-
-
-def results(module, name):
-    features, labels, centers = large_batch()
-    return bits(getattr(module, name)(features, labels, centers)), bits(centers)
+# Masks of the threads that fail.
+MASKS = {
+    "none": [0],
+    "one": [1 << i for i in range(PER_CALL)],
+    "from one on": [-1 << i & 2**64 - 1 for i in range(PER_CALL)],
+}
 
 
 @pytest.fixture(scope="module")
-def scarce():
+def failing():
     core, library = failing_core()
     core.set_num_threads(THREADS)
     return core, library
 
 
-ONE = {f"thread {i + 1}": 1 << i for i in range(PER_CALL)}
-FROM = {f"from thread {i + 1} on": -1 << i & 2**64 - 1 for i in range(PER_CALL)}
+@pytest.fixture(scope="module")
+def large_batch():
+    """Large enough for four threads; its rows are processed in class order."""
+    return batch((10_600, 100), 2000)
 
 
-@pytest.mark.parametrize("denied", [{"none": 0}, ONE, FROM], ids=["all", "one", "from"])
+def results(module, name, arguments):
+    features, labels, centers = arguments
+    centers = centers.copy()
+    return bits(getattr(module, name)(features, labels, centers)), bits(centers)
+
+
+@pytest.mark.parametrize("masks", MASKS.values(), ids=MASKS)
 @pytest.mark.parametrize("name", CALLS)
-def test_same_bits(scarce, name, denied):
-    core, library = scarce
-    expected = results(centerloss, name)
-    for which, bit_mask in denied.items():
-        with library.threads(bit_mask):
-            assert results(core, name) == expected, which
-            assert library.threads_asked() == PER_CALL
+def test_same_bits(failing, large_batch, name, masks):
+    core, library = failing
+    expected = results(centerloss, name, large_batch)
+    for mask in masks:
+        with library.threads(mask):
+            assert results(core, name, large_batch) == expected, bin(mask)
+            assert library.thread_calls() == PER_CALL
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_small_calls_ask_for_no_thread(scarce, name):
-    core, library = scarce
-    features, labels, centers = batch((1000, 8), 10)
+def test_small_calls_create_no_thread(failing, name):
+    core, library = failing
     with library.threads(0):
-        getattr(core, name)(features, labels, centers)
-        assert library.threads_asked() == 0
+        getattr(core, name)(*batch((1000, 8), 10))
+        assert library.thread_calls() == 0
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the limit is Linux's")
 def test_a_limit_of_the_system():
-    command = [sys.executable, str(SCRIPT)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    run_module("tests.isolated.no_threads")

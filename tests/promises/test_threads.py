@@ -1,4 +1,4 @@
-"""How many threads: the setting, its default, and what it must not change."""
+"""The number of threads: its default, the setting, and changes during calls."""
 
 import itertools
 import os
@@ -12,11 +12,12 @@ import pytest
 import centerloss
 from centerloss import _threads
 
+pytestmark = pytest.mark.thread_unsafe(reason="sets the number of threads")
 REPORT = "import centerloss; print(centerloss.get_num_threads())"
 
 
 def reported(**variables):
-    """Run a fresh interpreter with these variables and no others about threads."""
+    """Run an interpreter with only these variables about threads."""
     names = ("CENTERLOSS_NUM_THREADS", "OMP_NUM_THREADS")
     environment = {k: v for k, v in os.environ.items() if k not in names}
     return subprocess.run(
@@ -78,9 +79,7 @@ def test_quota_of_a_container(tmp_path, files, processors):
 
 
 @pytest.mark.parametrize(("counted", "processors"), [(6, 6), (None, 1)])
-def test_processors_where_none_can_be_kept_from_a_process(
-    monkeypatch, counted, processors
-):
+def test_processors_without_affinity(monkeypatch, counted, processors):
     """As on macOS and Windows."""
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: counted)
@@ -99,7 +98,7 @@ def test_setting():
 
 
 def test_setting_during_calls():
-    """Each call goes on with the number that it began with."""
+    """A call keeps the number of threads that it started with."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(4096, 256)).astype(np.float32)
     labels = rng.integers(0, 500, len(features))
@@ -146,6 +145,6 @@ class Interrupted:
         raise KeyboardInterrupt
 
 
-def test_an_interrupt_stays_one():
+def test_interrupt_in_an_argument():
     with pytest.raises(KeyboardInterrupt):
         centerloss.set_num_threads(Interrupted())

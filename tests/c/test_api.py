@@ -1,0 +1,46 @@
+"""The C API for any number of threads, and for plans without what is needed."""
+
+import signal
+import subprocess
+
+import pytest
+
+from tests.helpers.c_builds import TESTS_C, kernel_objects, link
+from tests.helpers.processes import posix, run
+
+pytestmark = [
+    posix,
+    pytest.mark.compiles,
+    pytest.mark.thread_unsafe(reason="compiles"),
+]
+LOSSES, GROUPS = 1, 2
+NEEDS = {
+    "value_and_grad": LOSSES,
+    "step": LOSSES | GROUPS,
+    "update_centers": GROUPS,
+    "center_delta": GROUPS,
+    "class_sums": GROUPS,
+}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    objects = kernel_objects("-DCL_BASELINE_ONLY")
+    return link(tmp_path_factory.mktemp("api") / "api", [TESTS_C / "api.c", *objects])
+
+
+def test_any_number_of_threads(program):
+    """Including 0, negative numbers, and more than CL_MAX_THREADS."""
+    run(program)
+
+
+@pytest.mark.parametrize("needs", [LOSSES, GROUPS, LOSSES | GROUPS])
+@pytest.mark.parametrize("name", NEEDS)
+def test_operations_assert_what_they_need(program, name, needs):
+    command = [program, name, str(needs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if needs & NEEDS[name] == NEEDS[name]:
+        assert (done.returncode, done.stderr) == (0, "")
+    else:
+        assert done.returncode == -signal.SIGABRT
+        assert "plan->needs" in done.stderr
