@@ -1,26 +1,34 @@
-# Each target does its whole set-up, in a virtual environment of its own.
+# Each target sets up what it needs, in the virtual environment .venv.
 
 VENV := .venv
 RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip install -q --disable-pip-version-check
 READY := $(VENV)/.ready
 C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h)
+DOCSTRINGS := csrc/binding/docstrings.py centerloss/reference.py
 C_ELSEWHERE := $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/fuzz/*.h docs/*.c)
 
-# What is tried, unless a name is given as in `make PYTHON=python3.12 CC=clang test`.
+# Tried in this order, unless one is named: `make PYTHON=python3.12 CC=clang test`.
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
 COMPILERS := $(if $(filter default,$(origin CC)),cc gcc clang,"$(CC)")
 
-# It has to be new enough, and to come with venv, pip and the headers.
+# Fails if Python is too old, or lacks venv, pip or the headers.
 CHECK_PYTHON := -c 'import ensurepip, os, sys, sysconfig, venv; \
 	headers = sysconfig.get_path("include"); \
 	sys.exit(sys.version_info < (3, 11) or not os.path.exists(headers + "/Python.h"))'
+
+# The flags of `make lint`, and a script that prints those for the headers of others.
+WARNINGS := -std=c11 -fsyntax-only -pthread -Wall -Wextra -Wconversion -Werror
+HEADERS := 'import numpy, sysconfig; \
+	print("-isystem", numpy.get_include(), "-isystem", sysconfig.get_path("include"))'
 
 # $(call first,COMMANDS,ARGUMENTS) prints the first command that succeeds with them.
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo notebooks docs test test-torch test-every-isa test-parallel aarch64 windows asan tsan valgrind debug \
-	coverage fuzz leaks bench lint types wheel clean
+.PHONY: help demo test check check-weekly lint mypy test-every-isa asan tsan test-torch \
+	test-slow coverage valgrind aarch64 windows debug test-parallel types docs wheel \
+	fuzz leaks notebooks bench golden clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -29,108 +37,118 @@ demo: $(READY) ## train on handwritten digits and draw demo.png
 	$(RUN) -m centerloss.demo --out demo.png
 	@echo "The picture is $(CURDIR)/demo.png"
 
-notebooks: $(READY) ## execute the notebooks in place
-	$(RUN) notebooks/execute.py
+test: $(READY) ## run the tests, except those that take long
+	$(RUN) -m pytest -n auto -m "not slow"
 
-test: $(READY) ## run the tests
-	$(RUN) -m pytest -n auto
+# In parallel, the longest first. PyTorch is installed last, since the other tests would
+# import it too.
+check: export CENTERLOSS_WERROR := 1
+check: ## run what every change has to pass, about ten minutes
+	tools/steps "-j2 -O lint mypy" test "-j2 -O asan tsan test-every-isa" test-torch
 
-# They run the same whatever CENTERLOSS_ISA says: C of their own, with each instruction
-# set, or none.
-ANY_ISA := $(addprefix --ignore tests/test_,allocation_failures.py benchmarks.py \
-	c_example.py c_harness.py notebooks.py sdist.py thread_failures.py typing.py) \
-	--deselect tests/test_fuzz.py::test_corpus \
-	--deselect tests/test_fuzz.py::test_random_batches
+check-weekly: $(READY) ## run the checks that take longer, about 45 minutes
+	tools/weekly
 
-test-every-isa: $(READY) ## run the tests with the lesser instruction sets, where they are
-	@for isa in x86-64-v2 x86-64-v3; do \
-		CENTERLOSS_ISA=$$isa $(RUN) -c 'import centerloss' 2>/dev/null \
-			|| { echo "No $$isa here"; continue; }; \
-		echo "CENTERLOSS_ISA=$$isa"; \
-		CENTERLOSS_ISA=$$isa $(RUN) -m pytest -q -n auto $(ANY_ISA) || exit 1; done
+# The parts of `make check`.
 
-test-parallel: $(READY) ## run each test on two threads at once, where it can be
-	$(RUN) -m pip install -q --disable-pip-version-check pytest-run-parallel
-	$(RUN) -m pytest --parallel-threads=2 --ignore tests/test_benchmarks.py \
-		--ignore tests/demo --ignore tests/test_docs.py \
-		--ignore tests/test_notebooks.py --ignore tests/test_typing.py \
-		--ignore tests/pytorch tests
-
-test-torch: $(READY) ## run the tests that need PyTorch, which it installs
-	$(RUN) -m pip install -q --disable-pip-version-check \
-		-r tests/pytorch/requirements.txt
-	$(RUN) -m pytest -n auto tests/pytorch centerloss/torch tests/test_benchmarks.py \
-		tests/test_notebooks.py -k "not notebooks or pytorch"
-
-aarch64: ## check that an emulated AArch64 gives the same bits
-	tests/c/aarch64.sh
-
-windows: ## check that a Windows build, run by Wine, gives the same bits
-	tests/c/windows.sh
-
-asan: $(READY) ## run the tests and the C harness under ASan and UBSan
-	.ci/asan
-
-tsan: ## check that calls with many threads, and calls side by side, do not race
-	.ci/tsan
-
-valgrind: $(READY) ## run some of the tests, and all failures of memory, under Valgrind
-	.ci/valgrind
-
-debug: $(READY) ## run the tests in development mode, and in a debug build of Python
-	.ci/debug
-
-coverage: $(READY) ## check that the tests run each line, and the branches
-	.ci/coverage
-
-fuzz: $(READY) ## fuzz the C for ten minutes, then a million calls from Python
-	tests/fuzz/contract.sh 600
-	$(RUN) tests/fuzz/arguments.py --calls 1000000 --seed 1
-
-leaks: $(READY) ## call each function 100 000 times, and kill a saving process 200 times
-	$(RUN) tests/isolated/leaks.py --calls 100000
-	$(RUN) tests/isolated/kill_saves.py --times 200
-
-bench: $(READY) ## time a step side by side with the alternatives, some five minutes
-	$(RUN) -m pip install -q --disable-pip-version-check \
-		-r benchmarks/requirements.txt
-	$(RUN) -m benchmarks
-
-lint: $(READY) ## check the style, and that the C compiles without a warning
+lint: $(READY) ## check the style, that the C has no warnings, and that kernels need no Python
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES) $(C_ELSEWHERE)
-	CENTERLOSS_WERROR=1 $(RUN) setup.py -q build_ext --force \
-		--build-lib build/lint --build-temp build/lint
+	$(CC) $(WARNINGS) -Icsrc/kernels csrc/kernels/*.c
+	@mkdir -p build/lint
+	$(RUN) $(DOCSTRINGS) build/lint/docstrings.h
+	$(CC) $(WARNINGS) -Icsrc/kernels -Ibuild/lint $$($(RUN) -c $(HEADERS)) csrc/binding/*.c
 
-types: $(READY) ## check the types, and the stubs against the C
-	$(RUN) -m pip install -q --disable-pip-version-check \
-		-r tests/pytorch/requirements.txt
+mypy: $(READY) ## check the types with mypy
+	$(RUN) -m mypy
+
+test-every-isa: $(READY) ## run the tests with each lower instruction set
+	tools/every_isa
+
+asan: $(READY) ## run the C harness and the tests under ASan and UBSan
+	tools/asan
+
+tsan: ## run the C harness with several threads under ThreadSanitizer
+	tools/tsan
+
+test-torch: $(READY) ## install PyTorch and run the tests that need it
+	$(PIP) -r tests/torch/requirements.txt
+	$(RUN) -m pytest -n auto -m "not slow" tests/torch centerloss/torch \
+		tests/project/test_benchmarks.py
+
+# The parts of `make check-weekly`.
+
+test-slow: $(READY) ## run the tests that take long
+	$(PIP) -r tests/torch/requirements.txt
+	$(RUN) -m pytest -n auto -m slow
+
+coverage: $(READY) ## check that the tests run every line, and most branches of the C
+	tools/coverage
+
+valgrind: $(READY) ## run some tests, and all failures of allocations, under Valgrind
+	tools/valgrind
+
+aarch64: ## check that an emulated AArch64 gives the same bits
+	tools/aarch64
+
+windows: ## check that a Windows build, run by Wine, gives the same bits
+	tools/windows
+
+debug: $(READY) ## run the tests in development mode, and in a debug build of Python
+	tools/debug
+
+test-parallel: $(READY) ## run each test on two threads at once, where it allows that
+	$(PIP) pytest-run-parallel
+	$(RUN) -m pytest -q --parallel-threads=2 \
+		-m "not slow and not compiles and not reference" \
+		tests/functions tests/promises tests/center_loss
+
+types: $(READY) ## check the types with mypy and pyright, and the stubs against the C
+	$(PIP) -r tests/torch/requirements.txt
 	$(RUN) -m mypy
 	$(RUN) -m pyright
 	$(RUN) -m mypy.stubtest centerloss --mypy-config-file pyproject.toml
 
-wheel: ## build the wheel from the sdist, look at it, and test it with each CPython here
-	.ci/wheel
-
-docs: $(READY) ## build the pages in build/docs
-	$(RUN) -m pip install -q --disable-pip-version-check \
-		-r tests/pytorch/requirements.txt -e '.[docs]'
+docs: $(READY) ## build the documentation in build/docs
+	$(PIP) -r tests/torch/requirements.txt -e '.[docs]'
 	$(RUN) -m sphinx -W --keep-going -n -q -b html docs build/docs
 	$(RUN) docs/check_links.py build/docs
+
+wheel: ## build the wheel from the sdist, and test it with each CPython found
+	tools/wheel
+
+fuzz: $(READY) ## fuzz the C for two minutes, and make 100 000 random calls from Python
+	tools/fuzz 120
+	$(RUN) -m tests.fuzz.arguments --calls 100000 --seed 1
+
+leaks: $(READY) ## call each function 10 000 times, and kill a saving process 50 times
+	$(RUN) tests/isolated/leaks.py --calls 10000
+	$(RUN) tests/isolated/kill_saves.py --times 50
+
+# What writes files of the repository.
+
+notebooks: $(READY) ## execute the notebooks in place
+	$(RUN) notebooks/execute.py
+
+bench: $(READY) ## time a step and the alternatives, about five minutes
+	$(PIP) -r benchmarks/requirements.txt
+	$(RUN) -m benchmarks
+
+golden: $(READY) ## rewrite the golden hashes, after a change that is meant to change bits
+	$(RUN) tools/regenerate_golden
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info centerloss/*.so demo.png
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache notebooks/.ipynb_checkpoints
 	find centerloss tests -name __pycache__ -prune -exec rm -rf {} +
 
-# The package, editable, with its C compiled; made anew when one of these changes.
-$(READY): $(RUN) pyproject.toml setup.py $(C_FILES)
+# The package, editable, with its C compiled; again when one of these files changes.
+$(READY): $(RUN) pyproject.toml setup.py $(DOCSTRINGS) $(C_FILES)
 	@compiler=$$($(call first,$(COMPILERS),--version)); \
 	test -n "$$compiler" || { echo 'No C compiler (tried $(COMPILERS)):' \
 		'install one, or name it with make CC=...' >&2; exit 1; }; \
-	set -x; CC="$$compiler" \
-		$(RUN) -m pip install -q --disable-pip-version-check -e '.[test,dev]'
+	set -x; CC="$$compiler" $(PIP) -e '.[test,dev]'
 	@touch $@
 
 $(RUN):
