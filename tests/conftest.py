@@ -3,12 +3,17 @@
 import importlib
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.helpers.batches import C, reference
 
 # Examples differ a hundredfold in cost, so a deadline would only measure noise.
-settings.register_profile("centerloss", deadline=None, database=None)
+settings.register_profile(
+    "centerloss", deadline=None, database=None, suppress_health_check=HealthCheck
+)
+settings.register_profile(
+    "fuzz", settings.get_profile("centerloss"), max_examples=100_000
+)
 settings.load_profile("centerloss")
 
 

@@ -1,4 +1,4 @@
-"""What every function and option does, one by one."""
+"""Every function and every option."""
 
 from decimal import Decimal
 from fractions import Fraction
@@ -76,7 +76,7 @@ def test_step(cl):
     assert c.tolist() == [[1.25, 1.5], [9, 9], [0.75, 2]]
 
 
-# --- what comes back ----------------------------------------------------------------
+# --- types of results ----------------------------------------------------------------
 
 
 @dtypes
@@ -135,7 +135,7 @@ def test_results_are_not_reused(cl):
 
 
 @every_call
-def test_inputs_are_left_alone(cl, name):
+def test_inputs_do_not_change(cl, name):
     x, y, c = batch((50, 3), 7)
     w = np.linspace(0, 1, 50)
     before = [bits(array) for array in (x, y, w)]

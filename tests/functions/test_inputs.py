@@ -1,4 +1,4 @@
-"""What the functions take: shapes, classes, lists, other arrays, NaN, infinity."""
+"""Accepted inputs: shapes, classes, lists, array-likes, NaN and infinity."""
 
 import math
 from array import array
@@ -13,7 +13,7 @@ from tests.helpers.error_cases import good_call
 every_call = pytest.mark.parametrize("name", CALLS)
 
 
-# --- shapes and what takes the place of an array ------------------------------------
+# --- shapes, lists and array-likes ------------------------------------
 
 
 def test_features_of_one_axis_are_rows_of_one_value(cl):
@@ -27,7 +27,7 @@ def test_features_of_one_axis_are_rows_of_one_value(cl):
 
 
 def test_images(cl):
-    """Features (B, C, H, W), as a convolution has them."""
+    """Features (B, C, H, W), as a convolution returns them."""
     x, y, c = batch((6, 3, 4, 5), 4)
     flat = x.reshape(6, 60)
     out = np.zeros_like(x)
@@ -115,7 +115,7 @@ def test_sequences_of_every_kind(cl):
 
 
 class Tensor:
-    """What another library's array looks like from here."""
+    """An array of another library."""
 
     def __init__(self, array):
         self.array = array
@@ -125,19 +125,19 @@ class Tensor:
         return self.array
 
 
-class Hesitant(list):
-    """A sequence that cannot tell whether it has a dtype."""
+class RaisingSequence(list):
+    """A sequence whose dtype raises an error."""
 
     @property
     def dtype(self):
-        raise LookupError("ask later")
+        raise LookupError("no answer")
 
 
-class HesitantNumber:
-    """It cannot tell its value."""
+class RaisingNumber:
+    """A number whose conversion raises an error."""
 
     def __float__(self):
-        raise LookupError("ask later")
+        raise LookupError("no answer")
 
     __index__ = __float__
 
@@ -146,18 +146,21 @@ class HesitantNumber:
 def test_an_error_in_an_argument_comes_out(cl, name):
     x, y, c = batch((5, 3), 2)
     function, centers = getattr(cl, name), c.copy()
-    for arguments in ((Hesitant(x), y, centers), (x[:0], Hesitant(), centers)):
-        with pytest.raises(LookupError, match="ask later"):
+    for arguments in (
+        (RaisingSequence(x), y, centers),
+        (x[:0], RaisingSequence(), centers),
+    ):
+        with pytest.raises(LookupError, match="no answer"):
             function(*arguments)
     numbers = good_call(name).keys() & {"alpha", "loss_weight", "ignore_index"}
     for argument in numbers:
-        with pytest.raises(LookupError, match="ask later"):
-            function(x, y, centers, **{argument: HesitantNumber()})
+        with pytest.raises(LookupError, match="no answer"):
+            function(x, y, centers, **{argument: RaisingNumber()})
     assert bits(centers) == bits(c)
 
 
 class Unreadable(list):
-    """A sequence that has an error of its own kind, which takes no message."""
+    """A sequence that raises an error whose type takes more than a message."""
 
     def __array__(self, dtype=None, copy=None):
         raise UnicodeDecodeError("utf-8", b"x", 0, 1, "no text")
@@ -183,21 +186,21 @@ def test_what_cannot_be_an_array_is_named(cl, name):
         getattr(cl, name)((row for row in x), y, c)
 
 
-class Meddler:
-    """A number that does something while it is read."""
+class SideEffect:
+    """A number that changes other arguments while it is converted."""
 
-    def __init__(self, meddle):
-        self.meddle = meddle
+    def __init__(self, action):
+        self.action = action
 
     def __index__(self):
-        self.meddle()
+        self.action()
         return -1
 
 
 @every_call
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
-    ("spoiled", "dtype"),
+    ("changed", "dtype"),
     [
         ("features", "i4"),
         ("labels", "f8"),
@@ -206,48 +209,48 @@ class Meddler:
         ("out", "i4"),
     ],
 )
-def test_a_number_cannot_change_a_dtype_unseen(name, spoiled, dtype):
+def test_conversion_of_a_number_changes_a_dtype(name, changed, dtype):
     x, y, c = batch((5, 3), 2)
     arrays = {"features": x, "labels": y.astype(np.int64), "centers": c}
     arrays["sample_weight"] = np.ones(5)
-    if spoiled == "out":
+    if changed == "out":
         if name not in ("gradient", "value_and_grad", "step"):
             return
         arrays["out"] = np.empty_like(x)
 
-    def meddle():
-        arrays[spoiled].dtype = dtype
+    def change():
+        arrays[changed].dtype = dtype
 
-    with pytest.raises(TypeError, match=f"^{spoiled} has dtype "):
-        getattr(centerloss, name)(**arrays, ignore_index=Meddler(meddle))
+    with pytest.raises(TypeError, match=f"^{changed} has dtype "):
+        getattr(centerloss, name)(**arrays, ignore_index=SideEffect(change))
 
 
 @every_call
-@pytest.mark.parametrize("spoiled", ["features", "labels", "centers", "sample_weight"])
-def test_a_number_cannot_free_an_array_of_a_subclass_unseen(name, spoiled):
-    """A view of it was taken before, of the memory that is gone."""
+@pytest.mark.parametrize("changed", ["features", "labels", "centers", "sample_weight"])
+def test_conversion_of_a_number_resizes_a_subclass(name, changed):
+    """Whatever was read from the array before is outdated then."""
     x, y, c = batch((5000, 3), 2)
     given = {"features": x, "labels": y, "centers": c, "sample_weight": np.ones(5000)}
     arrays = {part: np.copy(array).view(Shrinking) for part, array in given.items()}
-    arrays[spoiled] = Shrinking(given[spoiled].shape, given[spoiled].dtype)
-    arrays[spoiled][...] = given[spoiled]
+    arrays[changed] = Shrinking(given[changed].shape, given[changed].dtype)
+    arrays[changed][...] = given[changed]
 
-    def meddle():
-        arrays[spoiled].resize((1, 1), refcheck=False)
+    def change():
+        arrays[changed].resize((1, 1), refcheck=False)
 
     with pytest.raises(ValueError, match=r"shapes? \(1, 1\)|1 values per row|has 1:"):
-        getattr(centerloss, name)(**arrays, ignore_index=Meddler(meddle))
+        getattr(centerloss, name)(**arrays, ignore_index=SideEffect(change))
 
 
 class Shrinking(np.ndarray):
-    """A subclass with memory of its own."""
+    """A subclass that owns its memory."""
 
 
 @every_call
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("spoiled", ["features", "labels", "centers", "out"])
-def test_a_handler_of_bad_numbers_cannot_spoil_an_array_unseen(name, spoiled):
-    """NumPy may call it as the weights become float64, when all else is checked."""
+@pytest.mark.parametrize("changed", ["features", "labels", "centers", "out"])
+def test_errstate_handler_changes_a_shape(name, changed):
+    """NumPy calls it when the weights are converted, after all other checks."""
     x, y, c = batch((64, 1024), 2)
     arrays = {"features": x, "labels": y, "centers": c}
     if name in ("gradient", "value_and_grad", "step"):
@@ -256,7 +259,7 @@ def test_a_handler_of_bad_numbers_cannot_spoil_an_array_unseen(name, spoiled):
 
     def handler(*_):
         for argument, values in arrays.items():
-            if argument == spoiled or spoiled == "out":
+            if argument == changed or changed == "out":
                 values.shape = (1, values.size)
 
     with (
@@ -267,7 +270,7 @@ def test_a_handler_of_bad_numbers_cannot_spoil_an_array_unseen(name, spoiled):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_nor_the_dtype_of_out():
+def test_errstate_handler_changes_the_dtype_of_out():
     x, y, c = batch((64, 8), 2)
     out = np.empty_like(x)
     signalling_nan = np.full(64, 0x7FA00000, np.uint32).view(np.float32)

@@ -1,4 +1,4 @@
-"""Shapes and memory that hypothesis thinks of, against plain memory and exact sums."""
+"""Random shapes and layouts, against contiguous arrays and exact arithmetic."""
 
 import numpy as np
 import pytest
@@ -7,47 +7,12 @@ from hypothesis import strategies as st
 
 import centerloss as cl
 from tests.helpers.batches import DTYPES, bits
+from tests.helpers.layouts import in_memory
 from tests.helpers.oracle import BFLOAT16, Exact, ulp, worst_ulps
 
 pytestmark = pytest.mark.kernels
 
 INTEGERS = [np.dtype(code) for code in "bBhHiIlLqQ"]
-
-
-@st.composite
-def in_memory(draw, array, *, contiguous_rows=False):
-    """`array` somewhere in a larger block: any order of axes, steps and direction.
-
-    With `contiguous_rows` only the rows may be apart or backwards.
-    """
-    axes = range(array.ndim)
-    order = list(axes)
-    if not contiguous_rows:
-        order = draw(st.permutations(order))
-    steps, starts, lengths = [], [], []
-    for axis in axes:
-        free = axis == 0 or not contiguous_rows
-        steps.append(draw(st.sampled_from([1, 2, 3, -1, -2])) if free else 1)
-        starts.append(draw(st.integers(0, 2)) if free else 0)
-        lengths.append(abs(steps[-1]) * array.shape[axis] + starts[-1])
-    if contiguous_rows:
-        offset = draw(st.integers(0, 16)) * array.itemsize
-    else:
-        offset = draw(st.integers(0, 64))
-    size = int(np.prod(lengths)) * array.itemsize
-    memory = np.full(offset + size, 0x5A, np.uint8)
-    block = memory[offset : offset + size].view(array.dtype)
-    block = block.reshape([lengths[axis] for axis in order])
-    block = block.transpose(np.argsort(order))
-    cuts = []
-    for axis in axes:
-        stop = starts[axis] + abs(steps[axis]) * array.shape[axis]
-        cut = slice(starts[axis], stop, abs(steps[axis]))
-        block = block[(slice(None),) * axis + (cut,)]
-        cuts.append(slice(None, None, -1 if steps[axis] < 0 else 1))
-    block = block[tuple(cuts)]
-    block[...] = array
-    return block
 
 
 @st.composite
@@ -91,7 +56,7 @@ def test_layout_changes_no_bit(data, plain):
     assert np.array_equal(y, labels)
 
 
-# 450 ulp of float64 are 1e-13 relative at the most.
+# 450 ulp of float64 are at most 1e-13.
 @given(batches(), st.sampled_from(["none", "sum", "mean"]))
 def test_any_shape_is_exact(arguments, reduction):
     features, labels, centers, weights = arguments

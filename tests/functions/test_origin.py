@@ -1,7 +1,4 @@
-"""The two formulas that the project started from are one call each.
-
-Both are written out here as their authors had them, in plain NumPy.
-"""
+"""Two published formulas, written out in NumPy, are one call each."""
 
 import numpy as np
 import pytest
@@ -92,8 +89,8 @@ def test_second_as_a_step(cl, rows, alpha):
     np.testing.assert_allclose(gradient, expected, rtol=1e-13)
 
 
-def test_formulas_as_exact_arithmetic_has_them(images, rows):
-    """The two are rounded here as well, so check what is checked against."""
+def test_formulas_against_exact_arithmetic(images, rows):
+    """The expected values of the tests above are correct."""
     features, labels, centers = images
     exact = Exact(features, labels, centers)
     value = first_loss(features, labels, centers, 0.5, 2.0)

@@ -1,4 +1,4 @@
-"""Which rows count, and how much: weights, ignored rows, and none at all."""
+"""Sample weights, ignored rows and empty batches."""
 
 import math
 
@@ -63,7 +63,7 @@ def test_a_weight_of_zero_still_touches_its_class(cl):
 
 
 @pytest.mark.parametrize("reduction", ["none", "sum", "mean"])
-def test_weights_of_zero_alone(cl, reduction):
+def test_only_weights_of_zero(cl, reduction):
     x, y, c = small()
     before = bits(c)
     options = {"sample_weight": np.zeros(4), "reduction": reduction}
@@ -74,7 +74,7 @@ def test_weights_of_zero_alone(cl, reduction):
 
 
 def test_a_weight_of_zero_still_multiplies(cl):
-    """0 * nan is nan, as everywhere in NumPy; ignore_index is what leaves rows out."""
+    """0 * nan is nan, as everywhere in NumPy; use ignore_index to leave rows out."""
     x, y, c = small()
     x[1, 0] = np.nan
     w = [1, 0, 1, 1]
@@ -92,7 +92,7 @@ def test_a_weight_of_zero_still_multiplies(cl):
 
 
 def test_no_weight_at_all_is_a_loss_of_zero(cl):
-    """There is no mean to take, whatever the rows hold."""
+    """The mean of no weight is zero, even with NaN in the rows."""
     x, y, c = small()
     x[1, 0] = np.nan
     assert cl.loss(x, y, c, sample_weight=np.zeros(4)) == 0

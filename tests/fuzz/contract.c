@@ -1,17 +1,17 @@
 /*
- * The contract of csrc/centerloss.h under libFuzzer: bytes become a batch and what
- * is wanted of it, every job runs, and what it stored is checked.
+ * The contract of csrc/kernels/centerloss.h under libFuzzer: bytes become a batch and
+ * options, every operation runs, and its results are checked.
  *
  *     clang -fsanitize=fuzzer,address,undefined ... contract*.c   libFuzzer's main
  *     cc -DREPLAY ... contract*.c                                 contract FILE...
  *
- * Checked, by stopping with a message:
+ * Aborts with a message unless
  *
- *   - the row that CL_BAD_LABEL tells is the first one out of range;
- *   - only what a job is to write changes: no byte between rows, before the first,
- *     or of a class that the batch does not touch (what lies behind an array is for
- *     AddressSanitizer: each is a block of memory of exactly its size);
- *   - results are those of plain loops in double, written anew in contract_oracle.c;
+ *   - CL_BAD_LABEL reports the first row out of range;
+ *   - operations write only their results: no byte between rows or before the first
+ *     one, and no class without rows in the batch (AddressSanitizer finds what is
+ *     written behind an array: each is allocated with exactly its size);
+ *   - results are those of the plain loops in double of contract_oracle.c;
  *   - they have the same bits with several threads and on every instruction set.
  */
 #include "contract.h"
@@ -36,7 +36,7 @@ fail(const char *format, ...)
 static void
 run_again(const test_case *t, const results *first, const char *isa, int threads)
 {
-    results again = run_jobs(t, isa, threads);
+    results again = run_operations(t, isa, threads);
     same_results(t, first, &again);
     free_results(&again);
 }
@@ -51,7 +51,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char names[128];
     snprintf(names, sizeof(names), "%s", cl_isa_names());
     const char *isa = strtok(names, ", ");
-    results first = run_jobs(&t, isa, 1);
+    results first = run_operations(&t, isa, 1);
     check_results(&t, &first);
     for (; isa != NULL; isa = strtok(NULL, ", ")) {
         run_again(&t, &first, isa, t.threads);

@@ -1,12 +1,12 @@
 /*
- * What the parts of the harness contract.c share.
+ * Declarations of the harness:
  *
- *     contract.c          stops with a message; the run, and main
+ *     contract.c          runs a test case; main
  *     contract_arrays.c   numbers of every type, arrays of them
  *     contract_input.c    bytes -> a test_case
- *     contract_jobs.c     a test_case -> results; those of two runs, compared
+ *     contract_jobs.c     a test_case -> results; compares those of two runs
  *     contract_oracle.c   plain loops in double
- *     contract_checks.c   results against the plain loops
+ *     contract_checks.c   compares results with the plain loops
  */
 #ifndef CONTRACT_H
 #define CONTRACT_H
@@ -17,7 +17,7 @@
 
 #include "centerloss.h"
 
-/* Print what is wrong, as printf does, and abort. */
+/* Print a message as printf does, and abort. */
 _Noreturn void
 fail(const char *format, ...);
 
@@ -32,14 +32,14 @@ typedef enum {
 
 typedef struct {
     int size, fraction_bits;
-    double largest, smallest; /* finite, and above zero */
+    double largest, smallest; /* finite and positive */
 } format_facts;
 
-extern const format_facts formats[]; /* by format */
-/* By cl_types. */
+extern const format_facts formats[]; /* indexed by format */
+/* Indexed by cl_types. */
 extern const format feature_formats[CL_TYPES], center_formats[CL_TYPES];
 
-/* The number at p, which need not be aligned. */
+/* The number at p, which may be unaligned. */
 double
 load(const char *p, format f);
 
@@ -49,33 +49,33 @@ rounded(double value, format f);
 
 /* -------------------------------------------------------------------- arrays */
 
-/* Rows in a block of memory of exactly the bytes that they reach over, after some
- * that give them their place within a cache line. */
+/* Rows in memory of exactly the size that they need, after a few bytes that determine
+ * their position within a cache line. */
 typedef struct {
     char *memory, *first;
     int64_t rows, row_bytes, stride, bytes;
 } array;
 
-/* Rows of one byte over and over; free a.memory. Bits of `layout` say where they lie,
- * how far apart and in which direction, counted in `unit` bytes. */
+/* Rows filled with one byte; free a.memory. Bits of `layout` give their position, gap
+ * and direction, in units of `unit` bytes. */
 array
 make_array(int64_t rows, int64_t row_bytes, int64_t unit, unsigned layout);
 
-/* The same bytes, in the same layout, in memory of their own. */
+/* A copy with the same bytes and layout. */
 array
 copy_of(const array *a);
 
 char *
 row_of(const array *a, int64_t row);
 
-/* Fail unless every byte that is in no row is as make_array() left it. */
+/* Fail unless every byte outside of the rows is as make_array() left it. */
 void
 check_gaps(const array *a, const char *name);
 
-/* --------------------------------------------------- a batch, and what is wanted */
+/* --------------------------------------------------- a batch and options */
 
 typedef struct {
-    cl_batch batch; /* without its centers, which every run sets */
+    cl_batch batch; /* every run sets its centers */
     cl_loss_options loss_options;
     cl_update_options update_options;
     int needs, threads;
@@ -85,7 +85,7 @@ typedef struct {
     double *weights; /* or NULL */
 } test_case;
 
-/* Of any bytes; as if zeros followed the last one. */
+/* Any bytes make a case; zeros follow the last one. */
 test_case
 take_case(const uint8_t *data, size_t size);
 
@@ -98,8 +98,8 @@ label_mask(int size);
 
 /* ------------------------------------------------------------------- results */
 
-/* What all jobs of a plan stored; without the losses or groups that the case does not
- * need, and after a bad label, their arrays are empty. */
+/* What all operations stored. Arrays are empty if the case does not need them, and
+ * after a bad label. */
 typedef struct {
     cl_status status;
     int64_t bad_row, counted, classes;
@@ -112,23 +112,23 @@ typedef struct {
 } results;
 
 results
-run_jobs(const test_case *t, const char *isa, int threads);
+run_operations(const test_case *t, const char *isa, int threads);
 
 void
 free_results(results *r);
 
-/* Fail unless two runs of a case stored the same bits, those of a NaN aside. */
+/* Fail unless two runs of a case stored the same bits, except those of a NaN. */
 void
 same_results(const test_case *t, const results *a, const results *b);
 
-/* Fail unless they are what the plain loops make of the case. */
+/* Fail unless they agree with the plain loops. */
 void
 check_results(const test_case *t, const results *r);
 
 /* --------------------------------------------------------------- plain loops */
 
-/* A sum, wide enough that its own rounding is none of many rows, and that of the finite
- * magnitudes, which rounding errors are measured by. */
+/* A sum, in a type whose rounding is negligible, and the sum of its finite magnitudes,
+ * to which rounding errors are relative. */
 typedef struct {
     long double sum;
     double size;
@@ -137,11 +137,11 @@ typedef struct {
 void
 add(total *t, double value);
 
-/* Sums whose parts may or may not overflow, by their order. */
+/* Whether the sum may overflow, depending on the order of its summands. */
 bool
-tells_nothing(const total *t);
+may_overflow(const total *t);
 
-/* Class of every row, -1 if it is ignored; returns the first that is wrong, or -1. */
+/* The class of every row, -1 if ignored; returns the first bad row, or -1. */
 int64_t
 read_classes(const test_case *t, int64_t *classes);
 
@@ -152,7 +152,7 @@ weight_of(const test_case *t, int64_t row);
 double
 difference(const test_case *t, int64_t row, int64_t class, int64_t j);
 
-/* Before the factor of the objective; 0 for class -1. */
+/* Without the factor of loss_weight and reduction; 0 for class -1. */
 double
 row_loss(const test_case *t, int64_t row, int64_t class);
 

@@ -1,5 +1,5 @@
 /*
- * Numbers of every type, and arrays of them in memory that nothing may overrun.
+ * Numbers of every type, and arrays allocated with exactly their size.
  */
 #include "contract.h"
 
@@ -74,7 +74,7 @@ make_array(int64_t rows, int64_t row_bytes, int64_t unit, unsigned layout)
     a.bytes = place + (rows > 0 ? last + row_bytes : 0);
     a.memory = malloc((size_t)a.bytes);
     if (a.memory == NULL && a.bytes > 0) {
-        fail("the harness itself is out of memory");
+        fail("out of memory");
     }
     a.first = a.memory == NULL ? NULL : a.memory + place;
     if (layout & 64 && rows > 0) {
@@ -100,7 +100,7 @@ copy_of(const array *a)
     copy.memory = malloc((size_t)a->bytes);
     if (a->bytes > 0) {
         if (copy.memory == NULL) {
-            fail("the harness itself is out of memory");
+            fail("out of memory");
         }
         memcpy(copy.memory, a->memory, (size_t)a->bytes);
         copy.first = copy.memory + (a->first - a->memory);
@@ -117,7 +117,7 @@ check_gaps(const array *a, const char *name)
     }
     for (int64_t at = 0; at < copy.bytes; at++) {
         if (copy.memory[at] != FILL) {
-            fail("%s: byte %" PRId64 " beside the rows changed", name, at);
+            fail("%s: byte %" PRId64 " outside of the rows changed", name, at);
         }
     }
     free(copy.memory);

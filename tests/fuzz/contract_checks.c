@@ -1,5 +1,5 @@
 /*
- * What the jobs stored against the plain loops of contract_oracle.c.
+ * Compares what the operations stored with the plain loops of contract_oracle.c.
  */
 #include "contract.h"
 
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* `got`, of type f, is `expected` but for a few roundings of it and of what it was
- * added up from, `size`. Where that may overflow, it has to be huge at least. */
+/* `got`, of type f, may differ from `expected` by a few roundings of it and of its
+ * summands, whose magnitudes add up to `size`. If it may overflow, huge is enough. */
 static void
 check_close(double got, double expected, double size, format f, const char *name,
             int64_t row)
@@ -31,6 +31,9 @@ check_close(double got, double expected, double size, format f, const char *name
     }
 }
 
+/* What multiplies every row's loss. W itself is checked only within rounding; the
+ * factor takes the plan's W, so the last bits of W are not checked again in every
+ * loss and gradient, where a tiny or huge W would magnify them. */
 static double
 factor_of(const test_case *t, const int64_t *classes, const results *r)
 {
@@ -42,7 +45,6 @@ factor_of(const test_case *t, const int64_t *classes, const results *r)
     if (t->loss_options.reduction != CL_MEAN) {
         return t->loss_options.loss_weight;
     }
-    /* Of a tiny or huge W the last bits count; they are those of the plan. */
     return r->plan_weight > 0 ? t->loss_options.loss_weight / r->plan_weight : 0.0;
 }
 
@@ -77,13 +79,13 @@ check_losses(const test_case *t, const int64_t *classes, double factor, bool emp
                         "loss", i);
         }
     }
-    if (t->loss_options.reduction != CL_NONE && !tells_nothing(&all)) {
+    if (t->loss_options.reduction != CL_NONE && !may_overflow(&all)) {
         const double value = empty ? 0.0 : factor * all.sum;
         const double smallest = factor * formats[F64].smallest * 1e15;
         check_close(loss, value, smallest + fabs(value), F64, "total loss", 0);
     }
     else if (t->loss_options.reduction == CL_NONE && loss != 0.0) {
-        fail("a number was stored for CL_NONE");
+        fail("a loss was stored for CL_NONE");
     }
 }
 
@@ -124,7 +126,7 @@ check_center_row(const test_case *t, const class_totals *c, const results *r,
     for (int64_t j = 0; j < t->batch.D; j++) {
         const total *sum = &c->sums[class * t->batch.D + j];
         const int64_t at = j * formats[f].size;
-        if (tells_nothing(sum)) {
+        if (may_overflow(sum)) {
             continue;
         }
         check_close(load(row_of(&r->sums, rank) + at, f), sum->sum, sum->size, f, "sum",

@@ -1,6 +1,5 @@
 /*
- * Bytes -> a batch and what is wanted of it. Which bytes make which case is what the
- * files of corpus/ rely on.
+ * Turns bytes into a batch and options. The files of corpus/ depend on this encoding.
  */
 #include "contract.h"
 
@@ -15,7 +14,7 @@ typedef struct {
     size_t size;
 } input;
 
-/* The next bytes as a number; zeros follow the last one. */
+/* The next bytes as a number, with zeros after the last byte. */
 static uint64_t
 take(input *in, int bytes)
 {
@@ -27,7 +26,7 @@ take(input *in, int bytes)
     return value;
 }
 
-/* A number's bits: mostly around 1, of the kinds that the input lets in. */
+/* The bits of a number, mostly around 1; `kinds` allows zeros, infinities, ... */
 static uint64_t
 number(format f, uint64_t random, unsigned kinds)
 {
@@ -70,8 +69,8 @@ fill_numbers(array *a, format f, unsigned kinds, uint64_t *state)
     }
 }
 
-/* Sizes: mostly small, now and then such that chunks, segments, threads or stores
- * past the cache come into play, which takes seconds under sanitizers. */
+/* Sizes: mostly small; sometimes large enough for several chunks, segments or threads,
+ * or for non-temporal stores, which takes seconds under sanitizers. */
 static void
 take_sizes(input *in, cl_batch *b)
 {
@@ -86,7 +85,7 @@ take_sizes(input *in, cl_batch *b)
         b->B = 20000 + rows % 60000;
         b->D = columns % 33;
     }
-    else if (large && kind >= 246) { /* rows that are staged */
+    else if (large && kind >= 246) { /* long rows */
         b->B = 2200 + rows % 1000;
         b->D = 512 + columns % 30;
     }
@@ -97,7 +96,7 @@ take_sizes(input *in, cl_batch *b)
     else if (kind >= 220) { /* several chunks */
         b->B = rows % 3000;
     }
-    if (kind & 1 && b->D <= 70) { /* classes beyond a digit of the sort */
+    if (kind & 1 && b->D <= 70) { /* more classes than one digit of the sort has */
         b->K = classes % 200000 / (b->D + 1);
     }
 }
@@ -108,15 +107,15 @@ label_mask(int size)
     return size == 8 ? UINT64_MAX : (UINT64_C(1) << (8 * size)) - 1;
 }
 
-/* Labels: of all classes, of the first few, of one, or ascending; then a few rows at
- * the edges, or with any bytes at all. */
+/* Labels: of all classes, of the first few, of one, or ascending; then a few rows with
+ * labels at the limits, or of any bytes. */
 static void
 fill_labels(input *in, test_case *t, uint64_t *state)
 {
     const cl_batch *b = &t->batch;
     const unsigned kind = (unsigned)take(in, 1);
     const uint64_t K = (uint64_t)(b->K > 0 ? b->K : 1);
-    const uint64_t most = label_mask(b->label_size) >> b->label_signed;
+    const uint64_t max = label_mask(b->label_size) >> b->label_signed;
     for (int64_t i = 0; i < b->B; i++) {
         const uint64_t random = random_bits(state);
         uint64_t label = kind % 4 == 0   ? random % K
@@ -126,8 +125,8 @@ fill_labels(input *in, test_case *t, uint64_t *state)
         if (kind & 16 && random >> 60 == 0) {
             label = (uint64_t)b->ignore_index;
         }
-        else if (label > most) {
-            label = most < K ? most : 0;
+        else if (label > max) {
+            label = max < K ? max : 0;
         }
         memcpy(row_of(&t->labels, i), &label, (size_t)b->label_size);
     }
@@ -142,7 +141,7 @@ fill_labels(input *in, test_case *t, uint64_t *state)
     }
 }
 
-/* A finite number >= 0: any at all, or a common one. */
+/* A finite number >= 0, often a small one. */
 static double
 take_factor(input *in)
 {
@@ -176,7 +175,7 @@ fill_weights(input *in, test_case *t, uint64_t *state)
     t->batch.weights = t->weights;
 }
 
-/* Rows on one another, where they are only read. */
+/* Rows that share memory, in arrays that are only read. */
 static void
 take_zero_strides(input *in, test_case *t)
 {

@@ -1,6 +1,5 @@
 /*
- * Every job of a plan on a batch: what they stored, and whether two runs stored the
- * same bits.
+ * Runs every operation on a batch, and compares the bits of two runs.
  */
 #include "contract.h"
 
@@ -22,7 +21,7 @@ result_of(double *loss, array *losses, array *gradient, bool wants_gradient)
 }
 
 static void
-run_loss_jobs(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
+run_loss_operations(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
 {
     const int feature = formats[feature_formats[b->types]].size;
     const int center = formats[center_formats[b->types]].size;
@@ -43,7 +42,7 @@ run_loss_jobs(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
 }
 
 static void
-run_group_jobs(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
+run_group_operations(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
 {
     const int center = formats[center_formats[b->types]].size;
     const array before = copy_of(&t->centers);
@@ -58,7 +57,7 @@ run_group_jobs(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
     cl_class_sums(b, plan, r->touched, r->sums.first, r->counts);
     if (before.bytes > 0 &&
         memcmp(before.memory, t->centers.memory, (size_t)before.bytes) != 0) {
-        fail("a job that reads the centers changed them");
+        fail("an operation that reads the centers changed them");
     }
     r->updated = before;
     b->centers = r->updated.first;
@@ -66,7 +65,7 @@ run_group_jobs(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
 }
 
 results
-run_jobs(const test_case *t, const char *isa, int threads)
+run_operations(const test_case *t, const char *isa, int threads)
 {
     results r = {0};
     cl_batch b = t->batch;
@@ -81,13 +80,13 @@ run_jobs(const test_case *t, const char *isa, int threads)
     r.classes = plan.classes;
     r.plan_weight = plan.weight;
     if (r.status == CL_NO_MEMORY) {
-        fail("out of memory, of all things");
+        fail("out of memory");
     }
     if (r.status == CL_OK && t->needs & CL_LOSSES) {
-        run_loss_jobs(t, &b, &plan, &r);
+        run_loss_operations(t, &b, &plan, &r);
     }
     if (r.status == CL_OK && t->needs & CL_GROUPS) {
-        run_group_jobs(t, &b, &plan, &r);
+        run_group_operations(t, &b, &plan, &r);
     }
     cl_plan_free(&plan);
     return r;
@@ -105,14 +104,14 @@ free_results(results *r)
     free(r->counts);
 }
 
-/* Any NaN is as good as another. */
+/* The bits of a NaN may differ. */
 static void
 same_array(const array *a, const array *b, format f, const char *name)
 {
     if (a->bytes != b->bytes || a->bytes == 0 ||
         memcmp(a->memory, b->memory, (size_t)a->bytes) == 0) {
         if (a->bytes != b->bytes) {
-            fail("%s: of another size in another run", name);
+            fail("%s: the size differs between runs", name);
         }
         return;
     }
@@ -122,7 +121,7 @@ same_array(const array *a, const array *b, format f, const char *name)
             const char *p = row_of(a, i) + at, *q = row_of(b, i) + at;
             const bool nan = isnan(load(p, f)) && isnan(load(q, f));
             if (!nan && memcmp(p, q, (size_t)size) != 0) {
-                fail("%s: other bits in row %" PRId64, name, i);
+                fail("%s: the bits of row %" PRId64 " differ", name, i);
             }
         }
     }

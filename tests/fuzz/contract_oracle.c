@@ -1,5 +1,5 @@
 /*
- * What the jobs compute, written anew as plain loops in double.
+ * The operations, written as plain loops in double.
  */
 #include "contract.h"
 
@@ -15,12 +15,12 @@ add(total *t, double value)
 }
 
 bool
-tells_nothing(const total *t)
+may_overflow(const total *t)
 {
     return t->size > 1e300;
 }
 
-/* The label of a row; `huge` if it is above INT64_MAX. */
+/* The label of a row; *huge is set if it is above INT64_MAX. */
 static int64_t
 label_of(const test_case *t, int64_t row, bool *huge)
 {

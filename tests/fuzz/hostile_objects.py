@@ -1,16 +1,17 @@
-"""Arguments that are not what they seem: subclasses of arrays, and liars."""
+"""Objects that lie about themselves, for arguments that should be arrays or numbers."""
 
 import numpy as np
 
-LIES = ("honest", "raises", "type error", "overflow", "changes")
+# What a conversion of the object does.
+KINDS = ("answers", RuntimeError("no"), TypeError("no"), OverflowError("no"), "changes")
 
 
 class Subclass(np.ndarray):
-    """With nothing of its own."""
+    """With no attributes of its own."""
 
 
-class Opinionated(np.ndarray):
-    """With an answer of its own to functions of NumPy and to its items' users."""
+class OverridingSubclass(np.ndarray):
+    """Overrides what NumPy's functions and users of its items see."""
 
     def __array_function__(self, *_):
         return False
@@ -28,29 +29,25 @@ class Opinionated(np.ndarray):
         return 1
 
 
-class Liar:
-    """Says one thing here and another there; in its repr, always the same."""
+class InconsistentObject:
+    """Its conversions answer, raise, or answer differently from the second time on."""
 
     def __init__(self, kind, answer):
         self.kind, self.answer, self.asked = kind, answer, 0
 
     def __repr__(self):
-        return f"Liar({self.kind})"
+        return f"{type(self).__name__}({self.kind!r})"
 
-    def say(self):
+    def convert(self):
         self.asked += 1
-        if self.kind == "raises":
-            raise RuntimeError("no")
-        if self.kind == "type error":
-            raise TypeError("no")
-        if self.kind == "overflow":
-            raise OverflowError("no")
+        if isinstance(self.kind, Exception):
+            raise self.kind
         return self.answer
 
 
-class LyingArray(Liar):
+class InconsistentArray(InconsistentObject):
     def __array__(self, dtype=None, copy=None):
-        answer = self.say()
+        answer = self.convert()
         if self.kind == "changes" and self.asked > 1:
             return np.zeros(3)
         return answer if dtype is None else np.asarray(answer).astype(dtype)
@@ -59,26 +56,35 @@ class LyingArray(Liar):
         return 7
 
 
-class LyingArrayWithDtype(LyingArray):
+class InconsistentArrayWithDtype(InconsistentArray):
     dtype = np.dtype("f8")
     shape = (2, 2)
 
 
-class LyingSequence(Liar):
+class InconsistentSequence(InconsistentObject):
     def __len__(self):
         return 3
 
     def __getitem__(self, i):
         if i >= 5:
             raise IndexError
-        return self.say()
+        return self.convert()
 
 
-class LyingFloat(Liar):
+class InconsistentFloat(InconsistentObject):
     def __float__(self):
-        return self.say()
+        return self.convert()
 
 
-class LyingIndex(Liar):
+class InconsistentIndex(InconsistentObject):
     def __index__(self):
-        return self.say()
+        return self.convert()
+
+
+CLASSES = [
+    InconsistentArray,
+    InconsistentArrayWithDtype,
+    InconsistentSequence,
+    InconsistentFloat,
+    InconsistentIndex,
+]

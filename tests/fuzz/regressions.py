@@ -14,22 +14,22 @@ from centerloss import reference
 
 
 def batch(rows=1000, row=64):
-    """Every row of a class of its own, in float64."""
+    """Every row belongs to another class; float64."""
     return np.ones((rows, row)), np.arange(rows), np.zeros((rows, row))
 
 
-class Meddler:
-    """Does something to other arguments while it is read."""
+class SideEffect:
+    """Changes other arguments while it is converted."""
 
-    def __init__(self, meddle, answer):
-        self.meddle, self.answer = meddle, answer
+    def __init__(self, action, answer):
+        self.action, self.answer = action, answer
 
     def __array__(self, dtype=None, copy=None):
-        self.meddle()
+        self.action()
         return self.answer
 
     def __float__(self):
-        self.meddle()
+        self.action()
         return self.answer
 
 
@@ -42,14 +42,14 @@ def error_of(function, *arguments, **options):
 
 
 def a_conversion_gives_centers_another_dtype():
-    """C read rows twice as long as they are: their type had been settled before."""
+    """C read rows twice as long as they are, with the type from before."""
     warnings.simplefilter("ignore", DeprecationWarning)  # of setting a dtype
     x, y, c = batch()
 
-    def meddle():
+    def change():
         c.dtype = np.int64
 
-    error = error_of(centerloss.loss, x, Meddler(meddle, y), c)
+    error = error_of(centerloss.loss, x, SideEffect(change, y), c)
     assert error is not None
     assert error[0] is TypeError
 
@@ -60,10 +60,10 @@ def a_number_gives_features_and_centers_another_dtype():
     x, y, c = batch()
     expected = centerloss.loss(x.view(np.float32), y, c.view(np.float32))
 
-    def meddle():
+    def change():
         x.dtype = c.dtype = np.float32
 
-    got = centerloss.loss(x, y, c, loss_weight=Meddler(meddle, 1.0))
+    got = centerloss.loss(x, y, c, loss_weight=SideEffect(change, 1.0))
     np.testing.assert_allclose(got, expected)
 
 
@@ -84,7 +84,7 @@ def a_subclass_frees_the_centers():
 
 
 def a_conversion_frees_the_centers_of_a_subclass():
-    """C went on with a view of them, of the memory and the shape from before."""
+    """C went on with a view of their former memory and shape."""
     x, y, memory = batch(4000, 1000)
 
     class Subclass(np.ndarray):
@@ -94,7 +94,7 @@ def a_conversion_frees_the_centers_of_a_subclass():
     del memory
     error = error_of(
         centerloss.update_centers,
-        *(x, Meddler(lambda: c.resize((1, 1000), refcheck=False), y), c),
+        *(x, SideEffect(lambda: c.resize((1, 1000), refcheck=False), y), c),
     )
     assert error == (IndexError, "labels[1] is 1, but there are 1 classes")
 
@@ -113,7 +113,7 @@ def a_subclass_denies_its_overlap():
 
 
 def a_subclass_names_another_label():
-    """The message of a bad label took it from __getitem__."""
+    """The message of a bad label used __getitem__."""
     x, _, c = batch(3, 2)
     y = np.ma.masked_array([0, 1, 7], mask=[0, 0, 1])
     for module in (centerloss, reference):
@@ -122,7 +122,7 @@ def a_subclass_names_another_label():
 
 
 def a_subclass_as_out_has_items_of_its_own():
-    """The reference went through its __getitem__ and __setitem__."""
+    """The reference used its __getitem__ and __setitem__."""
 
     class Opinionated(np.ndarray):
         def __getitem__(self, _):
@@ -139,7 +139,7 @@ def a_subclass_as_out_has_items_of_its_own():
 
 
 def a_batch_of_no_rows_has_long_rows():
-    """MemoryError, for the sums of classes that are not there."""
+    """MemoryError, although the batch has no classes to sum up."""
     x, y, c = np.zeros((0, 1 << 40)), np.zeros(0, int), np.zeros((0, 1 << 40))
     for module in (centerloss, reference):
         assert module.center_delta(x, y, c).shape == (0, 1 << 40)

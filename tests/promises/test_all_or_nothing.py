@@ -1,4 +1,4 @@
-"""Promise 5: after an error every array is what it was before the call."""
+"""Promise 5: after an error every array is unchanged."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ MANY = 1_000_000
 
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_good_call_writes(cl, name):
-    """Otherwise the tests below would prove nothing."""
+    """The tests below rely on it."""
     call = good_call(name)
     centers, out = call["centers"].copy(), np.copy(call.get("out", 0))
     run(cl, name, call)

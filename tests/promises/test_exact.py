@@ -12,7 +12,7 @@ import pytest
 from tests.helpers.batches import C, reference
 from tests.helpers.oracle import BFLOAT16, Exact, ulp, worst_ulps
 
-# Around the multiples of 16, where vector code changes from whole vectors to a rest.
+# Around multiples of 16, where vector code processes whole vectors or a remainder.
 FEATURES = [
     *(1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 20, 24, 31, 32, 33, 40, 47, 48, 49),
     *(63, 64, 65, 79, 80, 81, 95, 96, 97, 112, 127, 128, 129, 191, 192, 193),
@@ -20,7 +20,7 @@ FEATURES = [
 ]
 FEW_FEATURES = [1, 2, 3, 15, 16, 17, 31, 33, 64, 127, 129, 256, 1023, 2048]
 ROWS_CLASSES = [(1, 1), (2, 3), (3, 2), (5, 1), (7, 4), (16, 5), (17, 3), (33, 40)]
-ELEMENTS = 4000  # of a batch, which keeps the exact arithmetic affordable
+ELEMENTS = 4000  # of a batch: exact arithmetic is slow
 
 
 def plain(rng, shape):
@@ -33,12 +33,12 @@ def offset(rng, shape):
 
 
 def wide(rng, shape):
-    """Many orders of magnitude side by side, yet within reach of float16."""
+    """Many orders of magnitude within the range of float16."""
     return rng.standard_normal(shape) * 10.0 ** rng.uniform(-4, 3, shape)
 
 
 def tenths(rng, shape):
-    """All of a sign and hardly different: rounding errors add up in one direction."""
+    """Similar positive numbers: rounding errors add up in one direction."""
     return 0.1 * rng.integers(1, 3, shape)
 
 
@@ -168,7 +168,7 @@ def test_half(cl, dtype, row):
 @pytest.mark.parametrize("rows", [255, 256, 257, 511, 512, 513, 1023, 1025, 4097])
 @pytest.mark.parametrize("classes", [1, 3])
 def test_long_classes(cl, rows, classes):
-    """Around the lengths at which a sum might be cut into pieces."""
+    """Around the lengths at which a sum might be split."""
     case = Case(rows + classes, rows, 3, classes, np.float32, np.float32)
     check_ulps(cl, case)
     case = Case(rows + classes, rows, 3, classes, np.float64, np.float64)
@@ -194,7 +194,7 @@ def test_float64_100_000_rows_of_a_class(cl, kind, weighted):
 @reference_is_slow
 @pytest.mark.parametrize("number", [0, 1], ids=["plain", "weighted"])
 def test_many_rows_of_few_classes(cl, number):
-    """More rows than one segment of the batch has, in an order of their own."""
+    """Several segments, in batch order."""
     case = Case(number, 70_000, 2, 300, np.float32, np.float32)
     check_ulps(cl, case)
     check_sums(cl, case, tolerance=1.5 * 2**-23)
@@ -204,7 +204,7 @@ def test_many_rows_of_few_classes(cl, number):
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7, 1.1, 1.3])
 def test_100_000_equal_rows(cl, value):
-    """Each addition rounds the same way, so a single long chain loses digits."""
+    """Each addition rounds in one direction, so a naive sum loses digits."""
     features, centers = np.full((100_000, 1), value), np.zeros((1, 1))
     arguments = (features, np.zeros(100_000, np.int64), centers)
     assert abs(Fraction(cl.loss(*arguments)) / (Fraction(value) ** 2 / 2) - 1) <= 1e-13
@@ -238,7 +238,7 @@ def test_small_distances_are_not_lost(cl):
 
 
 class TestOracle:
-    """The oracle on a case that was worked out by hand."""
+    """The oracle on a batch computed by hand."""
 
     features = np.array([[1.0, 2.0], [3.0, 0.5], [1.0, 0.0]], np.float32)
     labels = np.array([2, 2, 0])

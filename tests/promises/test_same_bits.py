@@ -18,8 +18,7 @@ pytestmark = pytest.mark.kernels
 
 # Rows, values per row, classes.
 SHAPES = [(1, 1, 1), (7, 3, 2), (64, 17, 5), (130, 129, 40), (2500, 33, 2)]
-# Gradients that may not fit into the cache: of short rows and of long ones, and of
-# more rows than a segment of the batch has.
+# Gradients larger than the cache: short rows, long rows, several segments.
 LARGE = [(20_000, 128, 1000), (6000, 500, 2000), (120_000, 20, 300)]
 REDUCTIONS = ["none", "sum", "mean"]
 
@@ -130,7 +129,7 @@ def test_large_batch(shape, dtype, centers_dtype):
         assert bits(result) == bits((value, gradient))
 
 
-# --- a row and a class for themselves -----------------------------------------------
+# --- each row and each class on its own -----------------------------------------------
 
 
 @dtypes
@@ -159,7 +158,7 @@ def test_place_of_a_row_in_the_batch(shape, dtype, centers_dtype):
 @dtypes
 @shapes
 def test_rows_of_a_class_by_themselves(shape, dtype, centers_dtype):
-    """What lets the classes be shared out among processes."""
+    """So the classes can be distributed over processes."""
     x, y, c, w = make(shape, dtype, centers_dtype)
     whole, _ = moved(x, y, c, sample_weight=w)
     delta = cl.center_delta(x, y, c, sample_weight=w)
@@ -206,7 +205,7 @@ def test_names_of_the_classes(shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_ignored_rows_might_as_well_be_absent(shape, dtype, centers_dtype):
+def test_ignored_rows_change_nothing(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
     y[::3] = -100
     there = y != -100
@@ -220,7 +219,7 @@ def test_ignored_rows_might_as_well_be_absent(shape, dtype, centers_dtype):
 
 @dtypes
 @shapes
-def test_weights_of_one_might_as_well_be_absent(shape, dtype, centers_dtype):
+def test_weights_of_one_change_nothing(shape, dtype, centers_dtype):
     x, y, c, _ = make(shape, dtype, centers_dtype)
     ones = np.ones(len(x))
     assert everything(x, y, c, sample_weight=ones) == everything(x, y, c)
@@ -277,7 +276,7 @@ def test_centers_and_out_in_any_layout(shape, dtype, centers_dtype):
 
 
 @pytest.mark.parametrize("layout", IN_PLACE)
-def test_what_lies_between_the_rows_is_left_alone(layout):
+def test_bytes_between_rows_do_not_change(layout):
     x, y, c, _ = make((64, 17, 5), *DTYPES[0])
     centers, out = layout(c.copy()), layout(np.zeros_like(x))
     gaps = [around(centers), around(out)]
@@ -286,7 +285,7 @@ def test_what_lies_between_the_rows_is_left_alone(layout):
 
 
 def around(array):
-    """Bytes of the memory that an array is part of, without its own."""
+    """The bytes of the memory around an array."""
     base = array
     while isinstance(base.base, np.ndarray):
         base = base.base
