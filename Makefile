@@ -123,8 +123,8 @@ fuzz: $(READY) ## fuzz the C for two minutes, and make 100 000 random calls from
 	$(RUN) -m tests.fuzz.arguments --calls 100000 --seed 1
 
 leaks: $(READY) ## call each function 10 000 times, and kill a saving process 50 times
-	$(RUN) tests/isolated/leaks.py --calls 10000
-	$(RUN) tests/isolated/kill_saves.py --times 50
+	$(RUN) -m tests.isolated.leaks --calls 10000
+	$(RUN) -m tests.isolated.kill_saves --times 50
 
 # What writes files of the repository.
 
