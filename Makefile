@@ -51,7 +51,7 @@ check-weekly: $(READY) ## run the checks that take longer, about 45 minutes
 
 # The parts of `make check`.
 
-lint: $(READY) ## check the style, that the C has no warnings, and that kernels need no Python
+lint: $(READY) ## check style and C warnings; the kernels compile without Python.h
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(VENV)/bin/clang-format --dry-run -Werror $(C_FILES) $(C_ELSEWHERE)
@@ -123,8 +123,8 @@ fuzz: $(READY) ## fuzz the C for two minutes, and make 100 000 random calls from
 	$(RUN) -m tests.fuzz.arguments --calls 100000 --seed 1
 
 leaks: $(READY) ## call each function 10 000 times, and kill a saving process 50 times
-	$(RUN) tests/isolated/leaks.py --calls 10000
-	$(RUN) tests/isolated/kill_saves.py --times 50
+	$(RUN) -m tests.isolated.leaks --calls 10000
+	$(RUN) -m tests.isolated.kill_saves --times 50
 
 # What writes files of the repository.
 
@@ -135,7 +135,7 @@ bench: $(READY) ## time a step and the alternatives, about five minutes
 	$(PIP) -r benchmarks/requirements.txt
 	$(RUN) -m benchmarks
 
-golden: $(READY) ## rewrite the golden hashes, after a change that is meant to change bits
+golden: $(READY) ## rewrite the golden hashes, after an intended change of bits
 	$(RUN) tools/regenerate_golden
 
 clean: ## remove what the other targets made
