@@ -197,6 +197,7 @@ class SideEffect:
         return -1
 
 
+@pytest.mark.kernels
 @every_call
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
@@ -225,6 +226,7 @@ def test_conversion_of_a_number_changes_a_dtype(name, changed, dtype):
         getattr(centerloss, name)(**arrays, ignore_index=SideEffect(change))
 
 
+@pytest.mark.kernels
 @every_call
 @pytest.mark.parametrize("changed", ["features", "labels", "centers", "sample_weight"])
 def test_conversion_of_a_number_resizes_a_subclass(name, changed):
@@ -246,6 +248,7 @@ class Shrinking(np.ndarray):
     """A subclass that owns its memory."""
 
 
+@pytest.mark.kernels
 @every_call
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("changed", ["features", "labels", "centers", "out"])
@@ -269,6 +272,7 @@ def test_errstate_handler_changes_a_shape(name, changed):
         getattr(centerloss, name)(**arrays, sample_weight=signalling_nan)
 
 
+@pytest.mark.kernels
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_errstate_handler_changes_the_dtype_of_out():
     x, y, c = batch((64, 8), 2)

@@ -97,6 +97,7 @@ def test_setting():
         centerloss.set_num_threads(before)
 
 
+@pytest.mark.kernels
 def test_setting_during_calls():
     """A call keeps the number of threads that it started with."""
     rng = np.random.default_rng(0)
