@@ -42,9 +42,9 @@ test: $(READY) ## run the tests, except those that take long
 
 # In parallel, the longest first. PyTorch is installed last, since the other tests would
 # import it too.
-check: export CENTERLOSS_WERROR := 1
 check: ## run what every change has to pass, about ten minutes
-	tools/steps "-j2 -O lint mypy" test "-j2 -O asan tsan test-every-isa" test-torch
+	tools/steps "CENTERLOSS_WERROR=1 $(READY)" "-j2 -O lint mypy" test \
+		"-j2 -O asan tsan test-every-isa" test-torch
 
 check-weekly: $(READY) ## run the checks that take longer, about 45 minutes
 	tools/weekly
