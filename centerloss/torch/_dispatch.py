@@ -36,21 +36,23 @@ def step(batch: Batch, settings: Settings) -> Tensor:
 def update_centers(batch: Batch, settings: Settings) -> Tensor:
     # No derivative is asked for, not even by the weights.
     if can_use_c(batch.embeddings, None):
-        return _operations(batch.embeddings).update_centers(batch, settings)
+        compiling = torch.compiler.is_compiling()
+        operations = _operations(batch.embeddings, compiling)
+        updated: Tensor = operations.update_centers(batch, settings)
+        return updated
     _plain.check_settings(settings)
     _plain.check_batch(batch, settings.ignore_index)
     return _plain.update_centers(batch, settings)
 
 
 def _loss_in_c(batch: Batch, settings: Settings, *, moves_centers: bool) -> Tensor:
-    operations = _operations(batch.embeddings)
-    embeddings, weights = _saveable(batch.embeddings), batch.sample_weight
-    batch = Batch(
-        _rows(embeddings),
-        _saveable(batch.labels),
-        batch.centers,
-        weights if weights is None else _saveable(weights),
-    )
+    embeddings, labels, centers, weights = batch
+    compiling = torch.compiler.is_compiling()
+    operations = _operations(embeddings, compiling)
+    if not compiling:  # is_inference() cannot be traced
+        embeddings, labels = _saveable(embeddings), _saveable(labels)
+        weights = weights if weights is None else _saveable(weights)
+    batch = Batch(_rows(embeddings), labels, centers, weights)
     if not (torch.is_grad_enabled() and embeddings.requires_grad):
         loss: Tensor = operations.loss(batch, settings)
         return loss
@@ -75,13 +77,9 @@ def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
     return all(forward_ad.unpack_dual(x).tangent is None for x in given)
 
 
-def _operations(embeddings: Tensor) -> Any:
-    return _ops if _needs_dispatcher(embeddings) else _cpu
-
-
-def _needs_dispatcher(embeddings: Tensor) -> bool:
-    """Whether torch.compile or a tensor subclass must see registered operators."""
-    return torch.compiler.is_compiling() or type(embeddings) is not Tensor
+def _operations(embeddings: Tensor, compiling: bool) -> Any:
+    """Return `_ops` if torch.compile or a tensor subclass must see operators."""
+    return _ops if compiling or type(embeddings) is not Tensor else _cpu
 
 
 def _saveable(tensor: Tensor) -> Tensor:
@@ -90,8 +88,6 @@ def _saveable(tensor: Tensor) -> Tensor:
     PyTorch refuses to save tensors made under `torch.inference_mode`, and would raise
     only after the centers have moved.
     """
-    if torch.compiler.is_compiling():  # is_inference() cannot be traced
-        return tensor
     return tensor.clone() if tensor.is_inference() else tensor
 
 

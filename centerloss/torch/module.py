@@ -257,9 +257,10 @@ class CenterLoss(nn.Module):
             As from `centerloss.step`; no center has changed then. On devices other
             than the CPU, PyTorch finds a label out of range, with an error of its own.
         """
-        _check_tensors(self.centers, embeddings, labels, sample_weight)
+        centers = self.centers
+        _check_tensors(centers, embeddings, labels, sample_weight)
         sample_weight = _numpy_compatible(sample_weight)
-        batch = self._batch(embeddings, labels, sample_weight)
+        batch = Batch(embeddings, labels, centers, sample_weight)
         settings = self._settings()
         needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
         if not (self.auto_update and self.training and needs_gradient):
@@ -343,7 +344,7 @@ class CenterLoss(nn.Module):
         counts = sums.new_zeros(self.num_classes)
         for embeddings, classes in batches:
             _check_tensors(self.centers, embeddings, classes)
-            batch = self._batch(embeddings, classes, None)
+            batch = Batch(embeddings, classes, self.centers, None)
             _plain.check_batch(batch, self.ignore_index)
             _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
         present = counts > 0
@@ -368,11 +369,6 @@ class CenterLoss(nn.Module):
             self.normalize,
         )
 
-    def _batch(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
-    ) -> Batch:
-        return Batch(embeddings, labels, self.centers, sample_weight)
-
     def _rows_of_all_ranks(
         self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
     ) -> Batch:
@@ -382,7 +378,7 @@ class CenterLoss(nn.Module):
         """
         embeddings = embeddings.detach()
         weights = sample_weight if sample_weight is None else sample_weight.detach()
-        batch = self._batch(embeddings, labels, weights)
+        batch = Batch(embeddings, labels, self.centers, weights)
         if self.process_group is None:
             return batch
         error = None
@@ -391,8 +387,10 @@ class CenterLoss(nn.Module):
             _plain.check_batch(batch, self.ignore_index)
         except (TypeError, ValueError, IndexError) as found:
             error = found
-        rows = gather_rows(embeddings, labels, weights, error, self.process_group)
-        return self._batch(*rows)
+        embeddings, labels, weights = gather_rows(
+            embeddings, labels, weights, error, self.process_group
+        )
+        return Batch(embeddings, labels, self.centers, weights)
 
     def _update(self, rows: Batch) -> Tensor:
         """Update the centers; return the number of classes."""
@@ -408,15 +406,16 @@ def _check_tensors(
     sample_weight: object = None,
 ) -> None:
     """Raise unless these are tensors on the device of the centers."""
-    given = {"embeddings": embeddings, "labels": labels}
+    device = centers.device
+    given = [("embeddings", embeddings), ("labels", labels)]
     if sample_weight is not None:
-        given["sample_weight"] = sample_weight
-    for name, value in given.items():
+        given.append(("sample_weight", sample_weight))
+    for name, value in given:
         if not isinstance(value, Tensor):
             raise TypeError(f"{name} is a {type(value).__name__}, expected a tensor")
-        if value.device != centers.device:
+        if value.device != device:
             raise ValueError(
-                f"{name} is on {value.device}, but centers are on {centers.device}"
+                f"{name} is on {value.device}, but centers are on {device}"
             )
 
 
