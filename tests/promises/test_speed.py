@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import centerloss
-from tests.helpers.paths import KERNELS, TESTS
+from tests.helpers.c_builds import TESTS_C, kernel_objects, link
 
 # Rows, values per row, classes.
 FACE = (256, 512, 10_575)
@@ -81,10 +81,8 @@ def steps_program(tmp_path_factory):
         if shutil.which(name) is None:
             pytest.skip(f"{name} is not installed")
     program = tmp_path_factory.mktemp("speed") / "steps"
-    flags = ["-std=c11", "-O3", "-ffp-contract=off", "-pthread", f"-I{KERNELS}"]
-    sources = [TESTS / "c" / "steps.c", *sorted(KERNELS.glob("*.c"))]
-    subprocess.run(["gcc", *flags, *sources, "-o", program], check=True)
-    return program
+    objects = kernel_objects(optimize=["-O3"], compiler="gcc")
+    return link(program, [TESTS_C / "steps.c", *objects], compiler="gcc")
 
 
 def instructions(program, isa, batch, calls):
