@@ -408,7 +408,7 @@ def digits_after_training(loss_weight):
     network = Network(64, 2, 10)
     loss_fn = CenterLoss(10, 2, loss_weight=loss_weight, init="zeros")
     optimizer = torch.optim.Adam(network.parameters(), lr=0.01)
-    for _ in range(10):
+    for _ in range(20):
         for rows in torch.randperm(900).split(64):
             embeddings, logits = network(x[rows])
             loss = cross_entropy(logits, y[rows]) + loss_fn(embeddings, y[rows])
