@@ -61,9 +61,10 @@ def with_array(change):
     """A fault of one of the arrays."""
 
     def fault(draw, call):
-        name = draw(st.sampled_from(sorted(small_arrays(call)) or [None]))
-        if name is not None:
-            call[name] = change(draw, call[name])
+        names = [name for name, array in small_arrays(call).items() if array.ndim]
+        if names:
+            name = draw(st.sampled_from(names))
+            call[name] = change(draw, np.asarray(call[name]))
 
     return fault
 
@@ -132,7 +133,7 @@ def overlap(draw, call):
     if len(names) < 2 or any(call[name].dtype.char in "Og" for name in names):
         return
     one, two = draw(st.permutations(names))[:2]
-    a, b = call[one], call[two]
+    a, b = np.asarray(call[one]), np.asarray(call[two])
     if draw(st.booleans()):
         call[one] = b
         return
@@ -268,6 +269,8 @@ def test_c_and_reference_agree(call):
     name, arguments = call
     got, expected = (outcome(m, name, arguments) for m in (centerloss, reference))
     if not isinstance(got, list) or not isinstance(expected, list):
+        if isinstance(got, MemoryError) and isinstance(expected, MemoryError):
+            return  # NumPy's has a message and a type of its own
         assert type(got) is type(expected), (got, expected)
         signature = isinstance(got, TypeError) and "argument" in str(got)
         assert signature or str(got) == str(expected)
