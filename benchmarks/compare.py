@@ -6,7 +6,7 @@ new / old with quartiles, for arrays that start 16 and 0 bytes into a cache line
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.machinery import ExtensionFileLoader
 from importlib.util import module_from_spec, spec_from_file_location
@@ -39,7 +39,7 @@ def main() -> None:
     for name in options.workloads:
         batch = make_batch(WORKLOADS[name], rng)
         for offset, threads in product((16, 0), (1, 2)):
-            times = compare(builds, batch, offset, threads, rng)
+            times = compare(builds, batch, offset, (threads, threads), rng)
             old = 1e6 * np.median(times[:, 0])
             low, median, high = np.quantile(
                 times[:, 1] / times[:, 0], [0.25, 0.5, 0.75]
@@ -71,10 +71,10 @@ def compare(
     builds: list[Any],
     batch: Batch,
     offset: int,
-    threads: int,
+    threads: Sequence[int],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
-    """Return seconds per call, (ROUNDS, builds)."""
+    """Return seconds per call, (ROUNDS, builds); `threads` has a number per build."""
     features = at_offset(batch.features, offset)
     centers = at_offset(batch.centers, offset)
     gradient = at_offset(batch.features, offset)
@@ -83,8 +83,8 @@ def compare(
         build.step(features, next(labels), centers, alpha=ALPHA, out=gradient)
 
     timers = []
-    for build in builds:
-        build.set_num_threads(threads)
+    for build, n in zip(builds, threads, strict=True):
+        build.set_num_threads(n)
         timers.append(Timer(partial(step, build, cycle(batch.label_sets))))
     sets = len(batch.label_sets)
     seconds = max(timer.timeit(sets) for timer in timers) / sets

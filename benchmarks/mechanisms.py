@@ -57,6 +57,8 @@ def main() -> None:
             with_isa, without = load_as(best, isa), load_as(best, lower[isa])
             print(row(isa, with_isa, without, batches), flush=True)
             isa = lower[isa]
+        one, two = load_as(best), load_as(best)
+        print(row("two threads", two, one, batches, threads=(2, 1)), flush=True)
 
 
 def build(folder: Path, file: str = "", old: str = "", new: str = "") -> Path:
@@ -89,10 +91,17 @@ def load_as(path: Path, isa: str = "") -> Any:
         os.environ["CENTERLOSS_ISA"] = before
 
 
-def row(mechanism: str, best: Any, other: Any, batches: dict[str, Any]) -> str:
+def row(
+    mechanism: str,
+    best: Any,
+    other: Any,
+    batches: dict[str, Any],
+    threads: tuple[int, int] = (1, 1),
+) -> str:
     ratios = []
     for batch in batches.values():
-        times = compare([best, other], batch, OFFSET, 1, np.random.default_rng(0))
+        rng = np.random.default_rng(0)
+        times = compare([best, other], batch, OFFSET, threads, rng)
         ratios.append(f"{np.median(times[:, 1] / times[:, 0]):.2f}")
     return f"| {mechanism} | " + " | ".join(ratios) + " |"
 
