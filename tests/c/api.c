@@ -2,6 +2,7 @@
  * The limits of the arguments of csrc/kernels/centerloss.h:
  *
  *     api                    compares steps with unusual values of `threads`
+ *     api B D K THREADS      prints the number of threads and the order of the rows
  *     api OPERATION NEEDS    runs an operation on a plan made with NEEDS, 1 to 3
  */
 #include <stdio.h>
@@ -132,8 +133,28 @@ run_operation(const char *name, int needs)
     return 0;
 }
 
+static int
+print_plan(char **sizes)
+{
+    cl_batch batch = make_batch();
+    cl_plan plan;
+    batch.B = atoi(sizes[0]);
+    batch.D = atoi(sizes[1]);
+    batch.K = atoi(sizes[2]);
+    for (int i = 0; i < B; i++) {
+        labels[i] = i % batch.K;
+    }
+    make_plan(&plan, &batch, CL_GROUPS, atoi(sizes[3]));
+    printf("%d %s", plan.threads, plan.in_batch_order ? "batch order" : "class order");
+    cl_plan_free(&plan);
+    return 0;
+}
+
 int
 main(int argc, char **argv)
 {
+    if (argc == 5) {
+        return print_plan(argv + 1);
+    }
     return argc == 3 ? run_operation(argv[1], atoi(argv[2])) : compare_threads();
 }

@@ -34,6 +34,29 @@ def test_any_number_of_threads(program):
     run(program)
 
 
+@pytest.mark.parametrize(
+    ("rows", "dim", "classes", "requested", "expected"),
+    [
+        # One thread per MiB of features, from 2 MiB on.
+        (4095, 128, 2000, 8, "1 class order"),
+        (4096, 128, 2000, 8, "2 class order"),
+        (4096, 128, 2000, 1, "1 class order"),
+        (32768, 64, 20000, 8, "8 class order"),
+        # In batch order the sums of all classes take at most 40 bytes per row.
+        (160, 7, 100, 1, "1 batch order"),
+        (160, 7, 101, 1, "1 class order"),
+        # No class may have more rows than a chunk of 512.
+        (5120, 7, 10, 1, "1 batch order"),
+        (5121, 7, 10, 1, "1 class order"),
+        # Threads cannot share a segment of 32768 rows.
+        (32768, 16, 400, 2, "2 class order"),
+        (32769, 16, 400, 2, "2 batch order"),
+    ],
+)
+def test_threads_and_order(program, rows, dim, classes, requested, expected):
+    assert run(program, rows, dim, classes, requested) == expected
+
+
 @pytest.mark.parametrize("needs", [LOSSES, GROUPS, LOSSES | GROUPS])
 @pytest.mark.parametrize("name", NEEDS)
 def test_operations_assert_what_they_need(program, name, needs):

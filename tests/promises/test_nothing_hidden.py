@@ -1,12 +1,15 @@
 """Promise 6: no hidden threads, references, state or locks."""
 
+import contextlib
 import ctypes
 import os
+import re
 import signal
 import sys
 import sysconfig
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,6 +119,40 @@ def test_signal_mask_after_a_call(name):
         assert after == own
 
 
+TASKS = "/proc/self/task"
+
+
+@pytest.mark.skipif(not os.path.exists(TASKS), reason="needs Linux's /proc")
+@pytest.mark.usefixtures("two_threads")
+def test_signals_that_worker_threads_block():
+    """All that the program may handle, but none that a crash raises in the thread."""
+    batch, done = large_batch(), threading.Event()
+
+    def work():
+        while not done.is_set():
+            centerloss.loss(*batch)
+
+    others, masks = set(os.listdir(TASKS)), []
+    thread = threading.Thread(target=work)
+    thread.start()
+    deadline = time.perf_counter() + 30
+    while len(masks) < 50 and time.perf_counter() < deadline:
+        for task in set(os.listdir(TASKS)) - others - {str(thread.native_id)}:
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                status = Path(TASKS, task, "status").read_text()
+                masks += re.findall(r"SigBlk:\s+(\w+)", status)
+    done.set()
+    thread.join()
+    blocked = [
+        {number for number in signal.valid_signals() if int(mask, 16) >> number - 1 & 1}
+        for mask in masks
+    ]
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1} <= set.intersection(*blocked)
+    # While a thread starts, the C library may block all signals.
+    crash = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
+    assert not crash & set.intersection(*blocked)
+
+
 @posix
 @pytest.mark.usefixtures("two_threads")
 def test_a_forked_child_computes_the_same():
@@ -175,6 +212,21 @@ def test_no_reference_is_kept(name):
     for _ in range(5):
         run()
     assert [sys.getrefcount(array) for array in arrays] == before
+
+
+def test_overlap_check_keeps_no_reference():
+    memory = np.ones((80, 3), np.float32)
+    used = (np, np.exceptions, np.exceptions.TooHardError, np.shares_memory)
+
+    def run():
+        centerloss.update_centers(memory[::2], np.arange(40), memory[1::2])
+
+    run()
+    before = [sys.getrefcount(value) for value in used]
+    for _ in range(100):
+        run()
+    after = [sys.getrefcount(value) for value in used]
+    assert max(a - b for a, b in zip(after, before, strict=True)) < 50
 
 
 def test_settings_are_the_only_state():
