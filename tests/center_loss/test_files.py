@@ -170,12 +170,7 @@ def test_an_interrupt_comes_out_and_leaves_nothing(path, saved, monkeypatch, bef
         ("centers", [[1.0, 2.0]], TypeError, "is a list, expected a NumPy array"),
         ("centers", None, TypeError, "is a NoneType, expected a NumPy array"),
         ("centers", np.ones(3), ValueError, r"has shape \(3,\), expected \(classes, f"),
-        (
-            "centers",
-            np.array(1.0),
-            ValueError,
-            r"has shape \(\), expected \(classes, f",
-        ),
+        ("centers", np.array(1.0), ValueError, r"has shape \(\), expected \(class"),
     ],
 )
 def test_an_invalid_state_is_not_saved(path, saved, name, value, error, message):
@@ -314,16 +309,18 @@ def test_a_changed_bit_is_an_error_or_harmless(path, classes):
         header = whole.index(b"centers.npy")
         places = [*range(header, header + 200), len(whole) // 2]
     reasons = []
-    for i in places:
-        changed = bytearray(whole)
-        changed[i] ^= 1 << i % 8
-        path.write_bytes(changed)
-        try:
-            other = CenterLoss.load(path)
-        except ValueError as error:
-            reasons.append(str(error))
-        else:
-            assert_same(other, loss_fn)
+    with path.open("r+b", buffering=0) as file:
+        for i in places:
+            changed = bytearray(whole)
+            changed[i] ^= 1 << i % 8
+            file.seek(0)
+            file.write(changed)
+            try:
+                other = CenterLoss.load(path)
+            except ValueError as error:
+                reasons.append(str(error))
+            else:
+                assert_same(other, loss_fn)
     assert all(reason.startswith(f"{path} is no saved C") for reason in reasons)
     assert len(reasons) > len(places) / 2
 
