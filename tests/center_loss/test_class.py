@@ -9,6 +9,9 @@ import pytest
 import centerloss
 from centerloss import CenterLoss
 from tests.helpers.batches import batch, bits
+from tests.helpers.error_cases import read_only
+
+pytestmark = pytest.mark.kernels
 
 SETTINGS = {
     "alpha": 0.25,
@@ -33,86 +36,59 @@ def settings_of(loss_fn):
     return {name: getattr(loss_fn, name) for name in SETTINGS}
 
 
-@pytest.fixture(params=[DEFAULTS, SETTINGS, SETTINGS | {"reduction": "none"}])
-def settings(request):
-    return request.param
-
-
-@pytest.fixture(params=[None, np.array([0.5, 1.0, 2.0, 0.25, 1.0, 3.0])])
-def sample_weight(request):
-    return request.param
+def make():
+    """A batch, and an object with a copy of its centers."""
+    x, y, c = batch((6, 3), 4)
+    return x, y, c, CenterLoss(4, 3, init=c.copy())
 
 
 # --- calls ------------------------------------------------------------------------
 
 
-def test_call_equals_loss(settings, sample_weight):
-    x, y, c = batch((6, 3), 4)
-    loss_fn = CenterLoss(4, 3, init=c.copy(), **settings)
-    given = {name: settings[name] for name in LOSS_SETTINGS}
-    expected = centerloss.loss(x, y, c, sample_weight=sample_weight, **given)
-    assert bits(loss_fn(x, y, sample_weight)) == bits(expected)
-    assert bits(loss_fn.centers) == bits(c)
-
-
-def test_value_and_grad_equals_the_function(settings, sample_weight):
-    x, y, c = batch((6, 3), 4)
-    loss_fn = CenterLoss(4, 3, init=c.copy(), **settings)
-    given = {name: settings[name] for name in LOSS_SETTINGS}
-    expected = centerloss.value_and_grad(x, y, c, sample_weight=sample_weight, **given)
-    assert bits(loss_fn.value_and_grad(x, y, sample_weight)) == bits(expected)
-    assert bits(loss_fn.centers) == bits(c)
-
-
-def test_update_equals_update_centers(settings, sample_weight):
-    x, y, c = batch((6, 3), 4)
-    loss_fn = CenterLoss(4, 3, init=c.copy(), **settings)
-    given = {name: settings[name] for name in UPDATE_SETTINGS}
-    expected = centerloss.update_centers(x, y, c, sample_weight=sample_weight, **given)
-    assert loss_fn.update(x, y, sample_weight) == expected
-    assert expected == len(set(y) - {settings["ignore_index"]})
-    assert bits(loss_fn.centers) == bits(c)
-
-
-def test_step_equals_the_function(settings, sample_weight):
-    x, y, c = batch((6, 3), 4)
-    loss_fn = CenterLoss(4, 3, init=c.copy(), **settings)
-    expected = centerloss.step(x, y, c, sample_weight=sample_weight, **settings)
-    assert bits(loss_fn.step(x, y, sample_weight)) == bits(expected)
+@pytest.mark.parametrize("weights", [None, [0.5, 1.0, 2.0, 0.25, 1.0, 3.0]])
+@pytest.mark.parametrize(
+    "settings", [DEFAULTS, SETTINGS, SETTINGS | {"reduction": "none"}]
+)
+@pytest.mark.parametrize(
+    ("method", "function", "used"),
+    [
+        ("__call__", centerloss.loss, LOSS_SETTINGS),
+        ("value_and_grad", centerloss.value_and_grad, LOSS_SETTINGS),
+        ("update", centerloss.update_centers, UPDATE_SETTINGS),
+        ("step", centerloss.step, SETTINGS),
+    ],
+)
+def test_a_call_equals_the_function(method, function, used, settings, weights):
+    x, y, c = batch((6, 3, 2, 2), 4)
+    x = x.astype(ml_dtypes.bfloat16)
+    loss_fn = CenterLoss(4, 12, init=c.copy(), **settings)
+    given = {name: settings[name] for name in used}
+    expected = function(x, y, c, sample_weight=weights, **given)
+    assert bits(getattr(loss_fn, method)(x, y, weights)) == bits(expected)
     assert bits(loss_fn.centers) == bits(c)
 
 
 @pytest.mark.parametrize("name", ["value_and_grad", "step"])
 def test_out_takes_the_gradient(name):
-    x, y, c = batch((6, 3), 4)
-    expected = getattr(CenterLoss(4, 3, init=c.copy()), name)(x, y)[1]
+    x, y, c, loss_fn = make()
     out = np.empty_like(x)
-    gradient = getattr(CenterLoss(4, 3, init=c), name)(x, y, out=out)[1]
-    assert gradient is out
-    assert bits(out) == bits(expected)
+    assert getattr(loss_fn, name)(x, y, out=out)[1] is out
+    assert bits(out) == bits(centerloss.gradient(x, y, c))
 
 
-def test_half_precision_and_images():
-    x, y, c = batch((6, 3, 2, 2), 4)
-    x = x.astype(ml_dtypes.bfloat16)
-    value, gradient = CenterLoss(4, 12, init=c.copy()).step(x, y)
-    assert bits((value, gradient)) == bits(centerloss.step(x, y, c))
-    assert gradient.shape == x.shape
-
-
-@pytest.mark.parametrize("name", ["__call__", "value_and_grad", "update", "step"])
+@pytest.mark.parametrize(
+    "name", ["__call__", "value_and_grad", "update", "step", "init_centers"]
+)
 def test_a_failing_call_changes_nothing(name):
-    x, y, c = batch((6, 3), 4)
+    x, y, c, loss_fn = make()
     y[-1] = 4
-    loss_fn = CenterLoss(4, 3, init=c.copy())
     with pytest.raises(IndexError, match=r"labels\[5\] is 4, but there are 4 classes"):
         getattr(loss_fn, name)(x, y)
     assert bits(loss_fn.centers) == bits(c)
 
 
 def test_settings_may_change_between_calls():
-    x, y, c = batch((6, 3), 4)
-    loss_fn = CenterLoss(4, 3, init=c.copy())
+    x, y, c, loss_fn = make()
     loss_fn.alpha, loss_fn.loss_weight = 0.125, 7.0
     expected = centerloss.step(x, y, c, alpha=0.125, loss_weight=7.0)
     assert bits(loss_fn.step(x, y)) == bits(expected)
@@ -121,8 +97,7 @@ def test_settings_may_change_between_calls():
 
 @pytest.mark.parametrize("name", ["alpha", "loss_weight"])
 def test_a_wrong_setting_is_found_by_the_next_call(name):
-    x, y, c = batch((6, 3), 4)
-    loss_fn = CenterLoss(4, 3, init=c.copy())
+    x, y, c, loss_fn = make()
     setattr(loss_fn, name, -1)
     message = f"^{name} is -1, expected a finite number >= 0$"
     with pytest.raises(ValueError, match=message):
@@ -153,10 +128,8 @@ def test_num_classes_and_feat_dim_by_name_and_as_numpy_integers():
 
 
 def test_the_rest_by_name_only():
-    kinds = {
-        p.kind for p in list(inspect.signature(CenterLoss).parameters.values())[2:]
-    }
-    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
+    _, _, *others = inspect.signature(CenterLoss).parameters.values()
+    assert {other.kind for other in others} == {inspect.Parameter.KEYWORD_ONLY}
 
 
 def test_no_other_attribute():
@@ -199,19 +172,6 @@ def test_a_row_strided_array_is_used_without_a_copy():
     assert np.array_equal(whole, expected)
 
 
-def test_memory_mapped_centers(tmp_path):
-    path = tmp_path / "centers"
-    x, y, c = batch((6, 3), 4)
-    mapped = np.memmap(path, np.float32, "w+", shape=(4, 3))
-    mapped[...] = c
-    loss_fn = CenterLoss(4, 3, init=mapped)
-    assert loss_fn.centers is mapped
-    loss_fn.step(x, y)
-    mapped.flush()
-    centerloss.step(x, y, c)
-    assert path.read_bytes() == c.tobytes()
-
-
 @pytest.mark.parametrize("shape", [(0, 3), (4, 0), (0, 0)])
 def test_sizes_of_zero(shape):
     loss_fn = CenterLoss(*shape)
@@ -219,103 +179,52 @@ def test_sizes_of_zero(shape):
     assert (value, gradient.shape) == (0.0, (0, shape[1]))
 
 
-def read_only():
-    centers = np.zeros((4, 3))
-    centers.flags.writeable = False
-    return centers
-
-
+# What follows "NAME is VALUE, expected ".
 WRONG = [
-    ({"num_classes": 4.0}, TypeError, "num_classes is 4.0, expected an integer"),
-    ({"feat_dim": "3"}, TypeError, "feat_dim is '3', expected an integer"),
+    ("num_classes", 4.0, TypeError, "an integer"),
+    ("feat_dim", "3", TypeError, "an integer"),
+    ("num_classes", -1, ValueError, "an integer >= 0"),
+    ("feat_dim", -1, ValueError, "an integer >= 0"),
+    ("dtype", "float16", TypeError, "float32 or float64"),
+    ("dtype", "float31", TypeError, "float32 or float64"),
+    ("dtype", None, TypeError, "float32 or float64"),  # float64 for NumPy
+    ("init", "uniform", ValueError, "'normal', 'zeros' or a NumPy array"),
+    ("alpha", NAN, ValueError, "a finite number >= 0"),
+    ("loss_weight", None, TypeError, "a number"),
+    ("reduction", "max", ValueError, "'none', 'sum' or 'mean'"),
+    ("normalize", 1, TypeError, "True or False"),
+    ("ignore_index", 0.5, TypeError, "an integer or None"),
+]
+WRONG_INIT = [
+    ([[0.0]], TypeError, " is a list, expected 'normal', 'zeros' or a NumPy array"),
     (
-        {"init": [[0.0] * 3] * 4},
+        np.zeros((4, 3), np.float16),
         TypeError,
-        "init is a list, expected 'normal', 'zeros' or a NumPy array",
-    ),
-    (
-        {"init": np.zeros((4, 3), np.float16)},
-        TypeError,
-        "init has dtype float16, expected float32 or float64: "
+        " has dtype float16, expected float32 or float64: "
         "make it with init.astype(np.float32)",
     ),
+    (np.zeros((3, 4)), ValueError, " has shape (3, 4), expected (4, 3)"),
+    (read_only(np.zeros((4, 3))), ValueError, " is read-only"),
     (
-        {"init": np.zeros((4, 3), np.dtype("f4").newbyteorder())},
-        TypeError,
-        f"init has dtype {np.dtype('f4').newbyteorder()}, expected native byte "
-        "order: make it with init.astype(np.float32)",
-    ),
-    (
-        {"dtype": "float16"},
-        TypeError,
-        "dtype is 'float16', expected float32 or float64",
-    ),
-    (
-        {"dtype": "float31"},
-        TypeError,
-        "dtype is 'float31', expected float32 or float64",
-    ),
-    # NumPy would take it as float64.
-    ({"dtype": None}, TypeError, "dtype is None, expected float32 or float64"),
-    ({"alpha": "x"}, TypeError, "alpha is 'x', expected a number"),
-    ({"normalize": 1}, TypeError, "normalize is 1, expected True or False"),
-    (
-        {"reduction": None},
-        TypeError,
-        "reduction is None, expected 'none', 'sum' or 'mean'",
-    ),
-    ({"loss_weight": None}, TypeError, "loss_weight is None, expected a number"),
-    (
-        {"ignore_index": 0.5},
-        TypeError,
-        "ignore_index is 0.5, expected an integer or None",
-    ),
-    ({"num_classes": -1}, ValueError, "num_classes is -1, expected an integer >= 0"),
-    ({"feat_dim": -1}, ValueError, "feat_dim is -1, expected an integer >= 0"),
-    (
-        {"init": "uniform"},
+        np.zeros((3, 4)).T,
         ValueError,
-        "init is 'uniform', expected 'normal', 'zeros' or a NumPy array",
-    ),
-    (
-        {"init": np.zeros((3, 4))},
-        ValueError,
-        "init has shape (3, 4), expected (4, 3)",
-    ),
-    ({"init": read_only()}, ValueError, "init is read-only"),
-    (
-        {"init": np.zeros((3, 4)).T},
-        ValueError,
-        "init has strided rows: each row must be contiguous in memory",
-    ),
-    ({"alpha": -1}, ValueError, "alpha is -1, expected a finite number >= 0"),
-    ({"alpha": NAN}, ValueError, "alpha is nan, expected a finite number >= 0"),
-    (
-        {"loss_weight": float("inf")},
-        ValueError,
-        "loss_weight is inf, expected a finite number >= 0",
-    ),
-    (
-        {"reduction": "max"},
-        ValueError,
-        "reduction is 'max', expected 'none', 'sum' or 'mean'",
-    ),
-    (
-        {"ignore_index": 2**63},
-        ValueError,
-        "ignore_index is 9223372036854775808, expected an integer of 64 bits",
+        " has strided rows: each row must be contiguous in memory",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "message"), WRONG, ids=lambda x: str(x)[:30]
+    ("name", "value", "error", "message"),
+    [
+        *((name, v, e, f" is {v!r}, expected {rest}") for name, v, e, rest in WRONG),
+        *(("init", *case) for case in WRONG_INIT),
+    ],
 )
-def test_wrong_arguments(given, error, message):
+def test_wrong_arguments(name, value, error, message):
     with pytest.raises(error) as caught:
-        CenterLoss(**({"num_classes": 4, "feat_dim": 3} | given))
+        CenterLoss(**({"num_classes": 4, "feat_dim": 3} | {name: value}))
     assert type(caught.value) is error
-    assert str(caught.value) == message
+    assert str(caught.value) == name + message
 
 
 def test_an_error_draws_no_random_number():
@@ -377,12 +286,3 @@ def test_init_centers_changes_nothing_if_numpy_raises_on_underflow():
     with np.errstate(all="raise"), pytest.raises(FloatingPointError):
         loss_fn.init_centers(tiny, [0, 0])
     assert (loss_fn.centers == 7).all()
-
-
-def test_init_centers_with_a_bad_label_changes_nothing():
-    x, y, c = batch((6, 3), 4)
-    y[-1] = -1
-    loss_fn = CenterLoss(4, 3, init=c.copy())
-    with pytest.raises(IndexError, match=r"labels\[5\] is -1, but there are 4 classes"):
-        loss_fn.init_centers(x, y)
-    assert bits(loss_fn.centers) == bits(c)

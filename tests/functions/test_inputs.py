@@ -26,32 +26,6 @@ def test_features_of_one_axis_are_rows_of_one_value(cl):
     assert c.tolist() == [[0.75], [3]]
 
 
-def test_images(cl):
-    """Features (B, C, H, W), as a convolution returns them."""
-    x, y, c = batch((6, 3, 4, 5), 4)
-    flat = x.reshape(6, 60)
-    out = np.zeros_like(x)
-    expected_centers = c.copy()
-    expected = cl.step(flat, y, expected_centers)
-    value, gradient = cl.step(x, y, c, out=out)
-    assert gradient is out
-    assert bits((value, out.reshape(6, 60))) == bits(expected)
-    assert bits(c) == bits(expected_centers)
-
-
-def test_one_class_for_the_whole_batch(cl):
-    x, _, c = whole_numbers(1000, 3, 5)
-    y = np.full(1000, 4)
-    classes, sums, counts = cl.class_sums(x, y, c)
-    assert (classes.tolist(), counts.tolist()) == ([4], [1000])
-    assert np.array_equal(sums[0], (x - c[4]).sum(axis=0))
-    assert cl.loss(x, y, c) == 0.5 * ((x - c[4]) ** 2).sum() / 1000
-    before = c.copy()
-    assert cl.update_centers(x, y, c, alpha=1, normalize=False) == 1
-    assert np.array_equal(c[4], before[4] + sums[0])
-    assert np.array_equal(c[:4], before[:4])
-
-
 def test_every_row_a_class_of_its_own(cl):
     x, _, c = whole_numbers(500, 3, 500)
     y = np.random.default_rng(0).permutation(500)
@@ -248,17 +222,20 @@ class Shrinking(np.ndarray):
     """A subclass that owns its memory."""
 
 
+# Weights: NumPy calls the handler of np.errstate when it converts them, which is
+# after all other checks.
+SIGNALLING_NAN = np.full(64, 0x7FA00000, np.uint32).view(np.float32)
+
+
 @pytest.mark.kernels
 @every_call
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("changed", ["features", "labels", "centers", "out"])
 def test_errstate_handler_changes_a_shape(name, changed):
-    """NumPy calls it when the weights are converted, after all other checks."""
     x, y, c = batch((64, 1024), 2)
     arrays = {"features": x, "labels": y, "centers": c}
     if name in ("gradient", "value_and_grad", "step"):
         arrays["out"] = np.empty_like(x)
-    signalling_nan = np.full(64, 0x7FA00000, np.uint32).view(np.float32)
 
     def handler(*_):
         for argument, values in arrays.items():
@@ -269,7 +246,7 @@ def test_errstate_handler_changes_a_shape(name, changed):
         np.errstate(invalid="call", call=handler),
         pytest.raises(ValueError, match=" shape"),
     ):
-        getattr(centerloss, name)(**arrays, sample_weight=signalling_nan)
+        getattr(centerloss, name)(**arrays, sample_weight=SIGNALLING_NAN)
 
 
 @pytest.mark.kernels
@@ -277,7 +254,6 @@ def test_errstate_handler_changes_a_shape(name, changed):
 def test_errstate_handler_changes_the_dtype_of_out():
     x, y, c = batch((64, 8), 2)
     out = np.empty_like(x)
-    signalling_nan = np.full(64, 0x7FA00000, np.uint32).view(np.float32)
 
     def handler(*_):
         out.dtype = np.int32
@@ -286,7 +262,7 @@ def test_errstate_handler_changes_the_dtype_of_out():
         np.errstate(invalid="call", call=handler),
         pytest.raises(TypeError, match="^out has dtype int32, expected float32$"),
     ):
-        centerloss.step(x, y, c, sample_weight=signalling_nan, out=out)
+        centerloss.step(x, y, c, sample_weight=SIGNALLING_NAN, out=out)
 
 
 @every_call
@@ -303,18 +279,6 @@ def test_arrays_of_other_libraries(cl, name):
         function(Tensor(x), Tensor(x), c)
     with pytest.raises(TypeError, match=r"^labels has dtype float32, expected"):
         function(x[:0], Tensor(x[:0, 0]), c)
-
-
-def test_memory_mapped_features_and_centers(cl, tmp_path):
-    x, y, c = batch((50, 3), 7)
-    for name, saved in (("x", x), ("y", y), ("c", c)):
-        np.save(tmp_path / f"{name}.npy", saved)
-    features = np.load(tmp_path / "x.npy", mmap_mode="r")
-    labels = np.load(tmp_path / "y.npy", mmap_mode="r")
-    centers = np.load(tmp_path / "c.npy", mmap_mode="r+")
-    assert bits(cl.step(features, labels, centers)) == bits(cl.step(x, y, c))
-    centers.flush()
-    assert bits(np.load(tmp_path / "c.npy")) == bits(c)
 
 
 # --- NaN and infinity ---------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.batches import C, reference
-from tests.helpers.oracle import BFLOAT16, Exact, ulp, worst_ulps
+from tests.helpers.oracle import BFLOAT16, Exact, ulp
 
 # Around multiples of 16, where vector code processes whole vectors or a remainder.
 FEATURES = [
@@ -93,43 +93,38 @@ def cases(row, shapes, dtype, centers_dtype):
         yield Case(number + row, fitting, row, classes, dtype, centers_dtype)
 
 
-def check_ulps(cl, case):
-    """Loss 4 ulp, gradient 2, centers 1 of the largest operand."""
-    exact, float32 = case.exact, np.float32
-    gradient_dtype = case.features.dtype
+def unit(exact, dtype):
+    """One ulp of each value; for float64, 1e-13 of it."""
+    return 1e-13 * np.abs(exact) if dtype == np.float64 else ulp(exact, dtype)
+
+
+def assert_within(units, got, exact, dtype):
+    error = np.abs(np.asarray(got, np.float64) - exact)
+    assert np.all(error <= units * unit(exact, dtype))
+
+
+def check(cl, case):
+    """Loss 4 ulp, gradient 2, centers 1 of the largest operand; float64: `unit`."""
+    exact, dtype = case.exact, case.centers.dtype
+    loss_units, gradient_units = (1, 1) if dtype == np.float64 else (4, 2)
     for reduction in ("none", "sum", "mean"):
         loss, gradient = case.value_and_grad(cl, reduction)
         expected = exact.loss(reduction, case.loss_weight)
-        assert worst_ulps(np.asarray(loss, float32), expected, float32) <= 4
+        assert_within(loss_units, np.asarray(loss, dtype), expected, dtype)
         if reduction != "none":  # whose gradient is that of "sum"
             expected = exact.gradient(reduction, case.loss_weight)
-            assert worst_ulps(gradient, expected, gradient_dtype) <= 2
+            assert_within(gradient_units, gradient, expected, case.features.dtype)
     for alpha in (0.5, 1.0):
         expected = exact.moved(alpha)
         operands = exact.operands(expected, differences=alpha == 1.0)
         error = np.abs(case.moved(cl, alpha) - expected)
-        assert (error / ulp(operands, float32)).max() <= 1
+        assert np.all(error <= unit(operands, dtype))
 
 
-def check_relative(cl, case, tolerance=1e-13):
-    exact = case.exact
-    for reduction in ("none", "sum", "mean"):
-        loss, gradient = case.value_and_grad(cl, reduction)
-        expected = exact.loss(reduction, case.loss_weight)
-        assert np.all(np.abs(loss - expected) <= tolerance * expected)
-        if reduction != "none":  # whose gradient is that of "sum"
-            expected = exact.gradient(reduction, case.loss_weight)
-            assert np.all(np.abs(gradient - expected) <= tolerance * np.abs(expected))
-    for alpha in (0.5, 1.0):
-        expected = exact.moved(alpha)
-        operands = exact.operands(expected, differences=alpha == 1.0)
-        error = np.abs(case.moved(cl, alpha) - expected)
-        assert np.all(error <= tolerance * operands)
-
-
-def check_sums(cl, case, tolerance):
+def check_sums(cl, case):
     """Sums and deltas, whose errors are relative to the sum of the |w_i d_i|."""
     exact = case.exact
+    tolerance = 1e-13 if case.centers.dtype == np.float64 else 1.5 * 2**-23
     classes, sums, counts = cl.class_sums(*case.arguments, **case.options)
     magnitudes = exact.magnitudes()
     assert classes.tolist() == exact.classes().tolist()
@@ -147,59 +142,52 @@ def check_sums(cl, case, tolerance):
 @pytest.mark.parametrize("row", FEATURES)
 def test_float32(cl, row):
     for case in cases(row, ROWS_CLASSES, np.float32, np.float32):
-        check_ulps(cl, case)
-        check_sums(cl, case, tolerance=1.5 * 2**-23)
+        check(cl, case)
+        check_sums(cl, case)
 
 
 @pytest.mark.parametrize("row", FEW_FEATURES)
 def test_float64(cl, row):
     for case in cases(row, ROWS_CLASSES[3:], np.float64, np.float64):
-        check_relative(cl, case)
-        check_sums(cl, case, tolerance=1e-13)
+        check(cl, case)
+        check_sums(cl, case)
 
 
 @pytest.mark.parametrize("row", FEW_FEATURES)
 @pytest.mark.parametrize("dtype", [np.float16, BFLOAT16], ids=["float16", "bfloat16"])
 def test_half(cl, dtype, row):
     for case in cases(row, ROWS_CLASSES[4:], dtype, np.float32):
-        check_ulps(cl, case)
+        check(cl, case)
 
 
+wide_dtypes = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+
+
+@wide_dtypes
 @pytest.mark.parametrize("rows", [255, 256, 257, 511, 512, 513, 1023, 1025, 4097])
 @pytest.mark.parametrize("classes", [1, 3])
-def test_long_classes(cl, rows, classes):
+def test_long_classes(cl, rows, classes, dtype):
     """Around the lengths at which a sum might be split."""
-    case = Case(rows + classes, rows, 3, classes, np.float32, np.float32)
-    check_ulps(cl, case)
-    case = Case(rows + classes, rows, 3, classes, np.float64, np.float64)
-    check_relative(cl, case)
+    check(cl, Case(rows + classes, rows, 3, classes, dtype, dtype))
 
 
 @reference_is_slow
+@wide_dtypes
 @pytest.mark.parametrize(("weighted", "kind"), [(1, plain), (0, tenths)])
-def test_float32_100_000_rows_of_a_class(cl, kind, weighted):
-    case = Case(weighted, 100_000, 3, 1, np.float32, np.float32, kind)
-    check_ulps(cl, case)
-    check_sums(cl, case, tolerance=1.5 * 2**-23)
+def test_100_000_rows_of_a_class(cl, kind, weighted, dtype):
+    case = Case(weighted, 100_000, 2, 1, dtype, dtype, kind)
+    check(cl, case)
+    check_sums(cl, case)
 
 
 @reference_is_slow
-@pytest.mark.parametrize(("weighted", "kind"), [(1, plain), (0, tenths)])
-def test_float64_100_000_rows_of_a_class(cl, kind, weighted):
-    case = Case(weighted, 100_000, 3, 1, np.float64, np.float64, kind)
-    check_relative(cl, case)
-    check_sums(cl, case, tolerance=1e-13)
-
-
-@reference_is_slow
+@wide_dtypes
 @pytest.mark.parametrize("number", [0, 1], ids=["plain", "weighted"])
-def test_many_rows_of_few_classes(cl, number):
+def test_many_rows_of_few_classes(cl, number, dtype):
     """Several segments, in batch order."""
-    case = Case(number, 70_000, 2, 300, np.float32, np.float32)
-    check_ulps(cl, case)
-    check_sums(cl, case, tolerance=1.5 * 2**-23)
-    case = Case(number, 70_000, 1, 300, np.float64, np.float64)
-    check_relative(cl, case)
+    case = Case(number, 70_000, 2, 300, dtype, dtype)
+    check(cl, case)
+    check_sums(cl, case)
 
 
 @pytest.mark.parametrize("value", [0.1, 1 / 3, 0.7, 1.1, 1.3])

@@ -76,24 +76,6 @@ def test_every_function_agrees(shape, dtype, centers_dtype, weighted):
 
 @dtypes
 @shapes
-def test_out_holds_the_same(shape, dtype, centers_dtype):
-    x, y, c, w = make(shape, dtype, centers_dtype)
-    options = {"sample_weight": w, "ignore_index": 0}
-    for name in ("gradient", "value_and_grad", "step"):
-        function = getattr(cl, name)
-        out = np.full(x.shape, np.nan, dtype)
-        expected = bits(function(x, y, c.copy(), **options))
-        assert bits(function(x, y, c.copy(), out=out, **options)) == expected
-    options["reduction"] = "none"
-    out = np.full(len(x), np.nan, centers_dtype)
-    expected = bits(cl.loss(x, y, c, **options))
-    assert bits(cl.loss(x, y, c, out=out, **options)) == expected
-    out = np.full_like(c, np.nan)
-    assert bits(cl.center_delta(x, y, c, out=out)) == bits(cl.center_delta(x, y, c))
-
-
-@dtypes
-@shapes
 def test_gradient_of_none_is_that_of_sum(shape, dtype, centers_dtype):
     x, y, c, w = make(shape, dtype, centers_dtype)
     none = cl.gradient(x, y, c, reduction="none", sample_weight=w)
