@@ -79,6 +79,29 @@ def test_order(name):
         assert (type(error), str(error)) == expected, f"{earlier} before {later}"
 
 
+READ_ONLY = np.broadcast_to(np.float32(1), (K, D))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"centers": np.ones(3, np.int8)}, "centers has dtype int8"),
+        ({"features": np.ones((9, 9), np.int8)}, "features has dtype int8"),
+        ({"labels": np.ones((2, 9))}, "labels has dtype float64"),
+        ({"labels": np.array([K, 0])}, "labels has shape"),
+        ({"sample_weight": [[-1j]]}, "sample_weight has dtype complex128"),
+        ({"sample_weight": [-1.0]}, "sample_weight has shape"),
+        ({"out": np.ones((9, 9))}, "out has dtype float64"),
+        ({"out": READ_ONLY[:2]}, "out has shape"),
+        ({"centers": READ_ONLY}, "centers is read-only"),
+    ],
+)
+def test_order_in_one_argument(change, message):
+    """Dtype, shape, memory, values: the first of two faults is named."""
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        centerloss.step(**good_call("step") | change)
+
+
 @pytest.mark.parametrize("name", ["gradient", "value_and_grad", "step"])
 def test_an_overlap_of_one_element(name):
     """The last element of one array is the first of the other."""
