@@ -1,13 +1,11 @@
 """Settings and fixtures of the tests that need PyTorch."""
 
-from importlib.util import find_spec
-
 import pytest
 
-# Doctest collection would import them without PyTorch.
-collect_ignore = []
-if find_spec("torch") is None:
-    collect_ignore += ["batches.py", "isolated_ranks.py", "isolated_worker.py"]
+
+def pytest_collect_file():
+    """Skip this folder where PyTorch is not installed."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
 
 
 @pytest.fixture(params=["C", "plain"])

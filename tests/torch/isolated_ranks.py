@@ -103,7 +103,6 @@ class Scaled(torch.nn.Module):
         self.loss_fn = new_loss(process_group=group)
 
     def forward(self, x, y):
-        """Return the loss."""
         return self.loss_fn(x * self.factors, y)
 
 

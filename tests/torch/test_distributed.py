@@ -4,12 +4,11 @@ Each test looks at what `isolated_ranks.py` has written, for two ranks and for f
 """
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from tests.helpers.processes import run_module  # noqa: E402
-from tests.torch.batches import assert_same_bits, same_bits  # noqa: E402
-from tests.torch.isolated_ranks import (  # noqa: E402
+from tests.helpers.processes import run_module
+from tests.torch.batches import assert_same_bits, same_bits
+from tests.torch.isolated_ranks import (
     CASES,
     CLASSES,
     SIZES,

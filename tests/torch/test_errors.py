@@ -4,16 +4,13 @@ The wrong calls are those of the NumPy functions that tensors can have; then tho
 only tensors can have.
 """
 
-import re
-
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from centerloss.torch import CenterLoss  # noqa: E402
-from tests.helpers.error_cases import faults, good_call  # noqa: E402
-from tests.torch.batches import assert_same_bits, batch, module, same_bits  # noqa: E402
+from centerloss.torch import CenterLoss
+from tests.helpers.error_cases import faults, good_call
+from tests.torch.batches import assert_same_bits, batch, module, same_bits
 
 TENSORS = ("features", "labels", "sample_weight")
 NAMES = ("embeddings", "labels", "sample_weight")
@@ -23,11 +20,8 @@ FAULTS = faults({"features": "embeddings"}, tensors=True)
 
 def as_tensor(value):
     """A tensor with these values and this dtype, or None if there is no such tensor."""
-    if value is None:
-        return None
-    if not isinstance(value, np.ndarray) or not value.dtype.isnative:
-        return None
-    if value.dtype.kind not in "biufc":
+    native = isinstance(value, np.ndarray) and value.dtype.isnative
+    if not native or value.dtype.kind not in "biufc":
         return None
     return torch.from_numpy(value.copy())
 
@@ -136,7 +130,7 @@ def test_an_error_that_the_check_does_not_find_is_raised_as_it_is(monkeypatch):
 @pytest.mark.parametrize(
     ("name", "value", "error", "problem"),
     [
-        ("embeddings", np.ones(1), TypeError, "a ndarray, expected a tensor"),
+        ("embeddings", np.ones((24, 6)), TypeError, "a ndarray, expected a tensor"),
         ("embeddings", None, TypeError, "a NoneType, expected a tensor"),
         ("labels", [0] * 24, TypeError, "a list, expected a tensor"),
         ("sample_weight", 1.0, TypeError, "a float, expected a tensor"),
@@ -209,29 +203,35 @@ def test_a_bad_label_in_the_last_of_many_rows(ignore_index):
 # --- the constructor -----------------------------------------------------------------
 
 
+AN_INIT = "expected 'normal', 'zeros' or a tensor"
+STRIDED = "has strided or overlapping rows: pass init.contiguous()"
+A_GROUP = "expected one as from torch.distributed.new_group()"
+
+
 @pytest.mark.parametrize(
-    ("name", "value", "error", "message"),
+    ("name", "value", "error", "problem"),
     [
         ("num_classes", "7", TypeError, "is '7', expected an integer"),
         ("feat_dim", 6.0, TypeError, "is 6.0, expected an integer"),
         ("num_classes", -1, ValueError, "is -1, expected an integer >= 0"),
         ("feat_dim", -6, ValueError, "is -6, expected an integer >= 0"),
-        ("init", "x", ValueError, "is 'x', expected 'normal', 'zeros' or a tensor"),
-        ("init", None, TypeError, "is a NoneType, expected 'normal', 'zeros' or a t"),
-        ("init", np.ones(7), TypeError, "is a ndarray, expected 'normal', 'zeros' "),
+        ("init", "x", ValueError, f"is 'x', {AN_INIT}"),
+        ("init", None, TypeError, f"is a NoneType, {AN_INIT}"),
+        ("init", np.ones((7, 6)), TypeError, f"is a ndarray, {AN_INIT}"),
         ("init", torch.ones(6, 7), ValueError, "has shape (6, 7), expected (7, 6)"),
         ("init", torch.ones(7), ValueError, "has shape (7,), expected (7, 6)"),
-        ("init", torch.ones(6, 7).T, ValueError, "has strided or overlapping rows: p"),
-        ("init", torch.ones(6).expand(7, 6), ValueError, "has strided or overlapping"),
+        ("init", torch.ones(6, 7).T, ValueError, STRIDED),
+        ("init", torch.ones(6).expand(7, 6), ValueError, STRIDED),
         ("auto_update", "no", TypeError, "is 'no', expected True or False"),
         ("auto_update", 1, TypeError, "is 1, expected True or False"),
-        ("process_group", "gloo", TypeError, "is 'gloo', expected one as from torch.d"),
+        ("process_group", "gloo", TypeError, f"is 'gloo', {A_GROUP}"),
     ],
 )
-def test_the_constructor_refuses_wrong_arguments(name, value, error, message):
+def test_the_constructor_refuses_wrong_arguments(name, value, error, problem):
     given = {"num_classes": 7, "feat_dim": 6, name: value}
-    with pytest.raises(error, match=f"^{name} {re.escape(message)}"):
+    with pytest.raises(error) as raised:
         CenterLoss(**given)
+    assert str(raised.value) == f"{name} {problem}"
 
 
 @pytest.mark.usefixtures("path")

@@ -5,25 +5,17 @@ import io
 import pickle
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from centerloss.torch import CenterLoss, convert_state_dict  # noqa: E402
-from tests.torch.batches import (  # noqa: E402
-    batch,
-    learned_or_not,
-    module,
-    reductions,
-    same_bits,
-)
+from centerloss.torch import CenterLoss, convert_state_dict
+from tests.torch.batches import batch, learned_or_not, module, reductions, same_bits
 
 
-def moved(calls=1, **settings):
-    """The centers after `calls` updates with the batch of `batch()`."""
-    loss_fn = module(**settings)
+def moved():
+    """The centers after an update with the batch of `batch()`."""
+    loss_fn = module()
     embeddings, labels, _ = batch()
-    for _ in range(calls):
-        loss_fn.update(embeddings, labels)
+    loss_fn.update(embeddings, labels)
     return loss_fn.centers
 
 
@@ -190,16 +182,11 @@ def test_centers_are_moved_in_place(how):
         own.backward()
 
 
-@pytest.mark.parametrize(
-    "change", [lambda m: m.double(), lambda m: m.to(torch.float64)]
-)
-def test_to_another_dtype(change):
+def test_to_another_dtype():
     embeddings, labels, _ = batch(dtype=torch.float64)
-    loss_fn = change(module())
+    loss_fn = module().double()
     expected = CenterLoss(7, 6, init=module().centers.double())
-    assert loss_fn.centers.dtype is torch.float64
-    ours = loss_fn(embeddings, labels)
-    assert same_bits(ours, expected(embeddings, labels))
+    assert same_bits(loss_fn(embeddings, labels), expected(embeddings, labels))
     assert same_bits(loss_fn.centers, expected.centers)
     assert loss_fn.float().centers.dtype is torch.float32
 
@@ -219,8 +206,7 @@ def through_a_file(loss_fn):
 def test_copies(make):
     """After a call, when the module has stored the labels of the last update."""
     embeddings, labels, _ = batch()
-    loss_fn = module(alpha=0.25, reduction="sum", ignore_index=2).eval()
-    loss_fn.train()
+    loss_fn = module(alpha=0.25, reduction="sum", ignore_index=2)
     loss_fn(embeddings, labels)
     other = make(loss_fn)
     assert repr(other) == repr(loss_fn)
@@ -242,11 +228,6 @@ def test_state_dict_through_a_file_of_weights_only():
     assert same_bits(other.centers, loss_fn.centers)
     other.update(embeddings, labels)
     assert not torch.equal(other.centers, loss_fn.centers)
-
-
-def test_state_dict_of_another_size():
-    with pytest.raises(RuntimeError, match="size mismatch for centers"):
-        module().load_state_dict(module(classes=8).state_dict())
 
 
 def test_repr():
@@ -272,11 +253,7 @@ def test_normal_centers_follow_pytorch_s_seed():
 
 
 def test_zeros():
-    loss_fn = CenterLoss(3, 2, init="zeros")
-    assert torch.equal(loss_fn.centers, torch.zeros(3, 2))
-    loss_fn.centers.fill_(1)
-    loss_fn.reset_parameters()
-    assert torch.equal(loss_fn.centers, torch.zeros(3, 2))
+    assert torch.equal(CenterLoss(3, 2, init="zeros").centers, torch.zeros(3, 2))
 
 
 @pytest.mark.parametrize("init", ["normal", "zeros", torch.ones(3, 2)], ids=str)
