@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from centerloss.torch import CenterLoss, _dispatch
+from centerloss.torch import CenterLoss
 
 # Dtypes of the embeddings and of the centers.
 DTYPES = [
@@ -21,18 +21,20 @@ REDUCTIONS = ("mean", "sum", "none")
 reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 
 
-def use_plain_operations(monkeypatch):
-    """Compute as on devices other than the CPU."""
-    monkeypatch.setattr(_dispatch, "can_use_c", lambda *_: False)
+# Weights that need a gradient: the loss is then computed in PyTorch's operations.
+learned_or_not = pytest.mark.parametrize(
+    "learned", [False, True], ids=["C", "learned weights"]
+)
 
 
-def batch(rows=24, row=6, classes=7, dtype=torch.float32, seed=0):
+def batch(rows=24, row=6, classes=7, dtype=torch.float32, seed=0, learned=False):
     """Embeddings that need a gradient, labels of all but the last class, weights."""
     source = torch.Generator().manual_seed(seed)
     embeddings = torch.randn(rows, row, generator=source, dtype=torch.float64)
     labels = torch.randint(0, classes - 1, (rows,), generator=source)
     weights = torch.rand(rows, generator=source)
-    return embeddings.to(dtype).requires_grad_(), labels, weights
+    embeddings = embeddings.to(dtype).requires_grad_()
+    return embeddings, labels, weights.requires_grad_(learned)
 
 
 def module(row=6, classes=7, dtype=torch.float32, seed=1, **settings):
@@ -54,3 +56,15 @@ def same_bits(a, b):
     """Whether two tensors have the same dtype, shape and bits."""
     a, b = copied(a), copied(b)
     return (a.dtype, a.shape, a.tobytes()) == (b.dtype, b.shape, b.tobytes())
+
+
+def assert_same_bits(ours, expected):
+    for a, b in zip(ours, expected, strict=True):
+        assert same_bits(a, b)
+
+
+def run(loss_fn, *given):
+    """Loss, gradient of its sum, and centers after a call of the module."""
+    loss = loss_fn(*given)
+    (gradient,) = torch.autograd.grad(loss.sum(), given[0])
+    return loss.detach(), gradient, loss_fn.centers

@@ -1,7 +1,17 @@
-"""Files that import PyTorch: doctest collection would import them without it."""
+"""Settings and fixtures of the tests that need PyTorch."""
 
-from importlib.util import find_spec
+import pytest
 
-collect_ignore = []
-if find_spec("torch") is None:
-    collect_ignore += ["batches.py", "isolated_ranks.py", "isolated_worker.py"]
+
+def pytest_collect_file():
+    """Skip this folder where PyTorch is not installed."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+
+
+@pytest.fixture(params=["C", "plain"])
+def path(request, monkeypatch):
+    """Run the test in C and in the operations of PyTorch, as on other devices."""
+    if request.param == "plain":
+        name = "centerloss.torch._dispatch.can_use_c"
+        monkeypatch.setattr(name, lambda *_: False)
+    return request.param

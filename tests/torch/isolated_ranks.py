@@ -1,10 +1,11 @@
 """What each of four ranks makes of its rows, in groups of two and of four of them.
 
-`isolated_ranks.py DIR` leaves DIR/rank0.pt and so on with the results, by size of the
-group and scenario. `test_torch_distributed.py` compares them with one process that has
-all rows.
+`isolated_ranks DIR` writes DIR/rank0.pt and so on with the results, by size of the
+group and scenario. `test_distributed.py` compares them with one process that has all
+rows.
 """
 
+import itertools
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -19,154 +20,133 @@ from centerloss.torch import CenterLoss
 SIZES = (2, 4)
 CLASSES, ROW = 5, 7
 
-# Number of steps, then settings of the module and of the batches.
+# Number of steps, settings of the module, and settings of the batches.
 CASES = {
-    "float32": (20, {}),
-    "bfloat16, weights": (20, {"embeddings": torch.bfloat16, "weighted": True}),
-    "ignored": (20, {"ignore_index": -1, "alpha": 0.25}),
-    "plain sums": (5, {"normalize": False, "alpha": 0.05, "reduction": "sum"}),
-    "float16": (5, {"embeddings": torch.float16, "reduction": "none"}),
-    "float64": (5, {"embeddings": torch.float64, "dtype": torch.float64}),
-    "gradient of weights": (5, {"weighted": True, "learned": True}),
+    "float32": (20, {}, {}),
+    "bfloat16, weights": (20, {}, {"dtype": torch.bfloat16, "weighted": True}),
+    "ignored": (20, {"ignore_index": -1, "alpha": 0.25}, {"ignored": True}),
+    "plain sums": (5, {"normalize": False, "alpha": 0.05, "reduction": "sum"}, {}),
+    "float16": (5, {"reduction": "none"}, {"dtype": torch.float16}),
+    "float64": (5, {"dtype": torch.float64}, {"dtype": torch.float64}),
+    "gradient of weights": (5, {}, {"weighted": True, "learned": True}),
 }
 
 
-def rows_of(rank, step, ignored=False, weighted=False, embeddings=torch.float32):
+def rows_of(
+    rank, step, dtype=torch.float32, ignored=False, weighted=False, learned=False
+):
     """A rank's embeddings, labels and weights: few in every fifth step, rank 1's none.
 
     Labels are skewed, so that a class has rows on several ranks.
     """
     size = 8 if step % 5 != 4 else (3, 0, 2, 1)[rank]
     source = torch.Generator().manual_seed(100 * step + rank)
-    x = torch.randn(size, ROW, generator=source).to(embeddings).requires_grad_()
+    x = torch.randn(size, ROW, generator=source).to(dtype).requires_grad_()
     y = torch.randint(0, CLASSES - 1, (size,), generator=source)
     y = torch.minimum(y, torch.randint(0, CLASSES - 1, (size,), generator=source))
     if ignored:
         y[rank % 2 :: 3] = -1
-    w = torch.rand(size, generator=source)
+    w = torch.rand(size, generator=source).requires_grad_(learned)
     return x, y, w if weighted else None
 
 
-def whole_batch(ranks, step, **kind):
+def whole_batch(ranks, step, **settings):
     """The rows of all ranks, in the order of the ranks."""
-    x, y, w = zip(*(rows_of(rank, step, **kind) for rank in range(ranks)), strict=True)
+    return joined([rows_of(rank, step, **settings) for rank in range(ranks)])
+
+
+def joined(batches):
+    x, y, w = zip(*batches, strict=True)
     x = torch.cat(x).detach().requires_grad_()
-    return x, torch.cat(y), None if w[0] is None else torch.cat(w)
+    return x, torch.cat(y), None if w[0] is None else torch.cat(w).detach()
 
 
-def loss_and_rows(settings, **more):
-    """A module for a case, the same on every rank, and what its batches are like."""
-    settings = dict(settings)
-    learned = settings.pop("learned", False)
-    kind = {
-        "weighted": settings.pop("weighted", False),
-        "embeddings": settings.pop("embeddings", torch.float32),
-        "ignored": "ignore_index" in settings,
-    }
+def new_loss(**settings):
+    """A module with the same centers on every rank."""
     centers = torch.linspace(-1, 1, CLASSES * ROW).reshape(CLASSES, ROW)
-    loss_fn = CenterLoss(CLASSES, ROW, init=centers.clone(), **settings, **more)
-    return loss_fn, kind, learned
+    return CenterLoss(CLASSES, ROW, init=centers, **settings)
 
 
 def train(case, rank, group):
     """Losses and gradients of some steps, and the centers at the end."""
-    steps, settings = CASES[case]
-    loss_fn, kind, learned = loss_and_rows(settings, process_group=group)
+    steps, settings, rows = CASES[case]
+    loss_fn = new_loss(**settings, process_group=group)
     seen = []
     for step in range(steps):
-        x, y, w = rows_of(rank, step, **kind)
-        loss = loss_fn(x, y, w.requires_grad_() if learned else w)
+        x, y, w = rows_of(rank, step, **rows)
+        loss = loss_fn(x, y, w)
         loss.sum().backward()
         seen.append((loss.detach(), x.grad, loss_fn.num_updated))
     return {"seen": seen, "centers": loss_fn.centers}
 
 
 def update(rank, group):
-    """Moves that are asked for, in eval mode."""
-    loss_fn, *_ = loss_and_rows({}, process_group=group, auto_update=False)
-    loss_fn.eval()
-    updated = []
-    for step in range(5):
-        x, y, _ = rows_of(rank, step)
-        loss_fn(x, y)
-        updated.append(loss_fn.update(x, y))
+    """Explicit updates, in eval mode."""
+    loss_fn = new_loss(process_group=group, auto_update=False).eval()
+    updated = [loss_fn.update(*rows_of(rank, step)) for step in range(5)]
     return {"centers": loss_fn.centers, "updated": updated}
 
 
-def ends(rank, group):
-    """A group of the first rank and the last."""
-    loss_fn, *_ = loss_and_rows({}, process_group=group)
-    for step in range(5):
-        x, y, _ = rows_of(rank, step)
-        loss_fn(x, y)
+def centers_after(steps, rank, group=None):
+    loss_fn = new_loss(process_group=group)
+    for step in range(steps):
+        loss_fn(*rows_of(rank, step))
     return loss_fn.centers
 
 
 class Scaled(torch.nn.Module):
-    """A network of one factor a column, and its loss: the same bits row by row."""
+    """A network of one factor per column, and its loss."""
 
     def __init__(self, group):
         super().__init__()
         self.factors = torch.nn.Parameter(torch.ones(ROW))
-        self.loss_fn, *_ = loss_and_rows({}, process_group=group)
+        self.loss_fn = new_loss(process_group=group)
 
     def forward(self, x, y):
-        """Return the loss."""
         return self.loss_fn(x * self.factors, y)
 
 
+def train_network(model, call, rate, batches):
+    """Call the model; return the centers after each step."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+    centers = []
+    for x, y, _ in batches:
+        optimizer.zero_grad()
+        call(x.detach(), y).backward()
+        optimizer.step()
+        centers.append(model.loss_fn.centers.clone())
+    return centers
+
+
 def in_ddp(rank, among, group, rate):
-    """A network and its loss in DDP, which hands round rank 0's buffers."""
+    """A network and its loss in DDP, which broadcasts the buffers of rank 0."""
     model = Scaled(group)
     ddp = DistributedDataParallel(model, process_group=among)
-    optimizer = torch.optim.SGD(model.parameters(), lr=rate)
-    own = []
-    for step in range(4):
-        x, y, _ = rows_of(rank, step)
-        optimizer.zero_grad()
-        ddp(x.detach(), y).backward()
-        optimizer.step()
-        own.append(model.loss_fn.centers.clone())
-    return {"centers": own, "factors": model.factors.detach()}
+    batches = [rows_of(rank, step) for step in range(4)]
+    centers = train_network(model, ddp, rate, batches)
+    return {"centers": centers, "factors": model.factors.detach()}
 
 
-def alone(rank):
-    """No group and no DDP: every rank goes its own way."""
-    loss_fn, *_ = loss_and_rows({})
-    x, y, _ = rows_of(rank, 0)
-    loss_fn(x, y)
-    return loss_fn.centers
-
-
-def spoiled(kind, x, y, w):
-    """A batch with something wrong, on one rank alone."""
-    if kind == "label":
-        y = y.clone().index_fill_(0, torch.tensor([2]), CLASSES)
-    if kind == "weight":
-        w = w.clone().index_fill_(0, torch.tensor([3]), -1.0)
-    if kind == "weights missing":
-        w = None
-    if kind == "fewer labels":
-        y = y[:-1]
-    if kind == "more labels":
-        y = torch.cat([y, y])
-    if kind == "fewer weights":
-        w = w[:-1]
-    if kind == "wider rows":
-        x = torch.ones(len(x), ROW + 1, requires_grad=True)
-    if kind == "wrong dtype":
-        x = x.detach().double().requires_grad_()
-    if kind == "other dtype":
-        x = x.detach().bfloat16().requires_grad_()
-    return x, y, w
+# A batch with something wrong.
+WRONG = {
+    "label": lambda x, y, w: (x, y.index_fill(0, torch.tensor([2]), CLASSES), w),
+    "weight": lambda x, y, w: (x, y, w.index_fill(0, torch.tensor([3]), -1.0)),
+    "weights missing": lambda x, y, _: (x, y, None),
+    "fewer labels": lambda x, y, w: (x, y[:-1], w),
+    "more labels": lambda x, y, w: (x, torch.cat([y, y]), w),
+    "fewer weights": lambda x, y, w: (x, y, w[:-1]),
+    "wider rows": lambda _, y, w: (torch.ones(8, ROW + 1, requires_grad=True), y, w),
+    "wrong dtype": lambda x, y, w: (x.detach().double().requires_grad_(), y, w),
+    "other dtype": lambda x, y, w: (x.detach().bfloat16().requires_grad_(), y, w),
+}
 
 
 def wrong(kind, how, rank, group):
     """Rank 1 makes a mistake: what is raised here, what has changed, what follows."""
-    loss_fn, *_ = loss_and_rows({}, process_group=group)
+    loss_fn = new_loss(process_group=group)
     before = loss_fn.centers.clone()
     x, y, w = rows_of(rank, 0, weighted=True)
-    bad = spoiled(kind, x, y, w) if rank == 1 else (x, y, w)
+    bad = WRONG[kind](x, y, w) if rank == 1 else (x, y, w)
     raised = None
     try:
         getattr(loss_fn, how)(*bad)
@@ -178,19 +158,9 @@ def wrong(kind, how, rank, group):
     return {"raised": raised, "unchanged": unchanged, "centers": loss_fn.centers}
 
 
-WRONG = [
-    (kind, how)
-    for kind in (
-        *("label", "weight", "weights missing", "fewer labels", "more labels"),
-        *("fewer weights", "wider rows", "wrong dtype", "other dtype"),
-    )
-    for how in ("forward", "update")
-]
-
-
 def other_forms(rank, group):
     """Rank 1 has the same numbers in another shape, and in other dtypes."""
-    loss_fn, *_ = loss_and_rows({}, process_group=group)
+    loss_fn = new_loss(process_group=group)
     x, y, w = rows_of(rank, 0, weighted=True)
     if rank == 1:
         x, y, w = x.detach().reshape(-1, 1, ROW).requires_grad_(), y.byte(), w.double()
@@ -205,9 +175,9 @@ def scenarios(rank, group):
     for rate in (0.0, 0.1):
         results["ddp", rate] = in_ddp(rank, group, group, rate)
     results["trap"] = in_ddp(rank, group, None, 0.0)
-    results["alone"] = alone(rank)
+    results["alone"] = centers_after(1, rank)
     results["other forms"] = other_forms(rank, group)
-    for kind, how in WRONG:
+    for kind, how in itertools.product(WRONG, ("forward", "update")):
         results[kind, how] = wrong(kind, how, rank, group)
     return results
 
@@ -227,7 +197,7 @@ def run(rank, folder):
         size: scenarios(rank, group) for size, group in groups.items() if rank < size
     }
     if rank in (0, 3):
-        results["ends"] = ends(rank, group_of_ends)
+        results["ends"] = centers_after(5, rank, group_of_ends)
     torch.save(results, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 

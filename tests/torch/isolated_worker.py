@@ -24,7 +24,7 @@ class Losses(torch.utils.data.Dataset):
 
 
 class Rows(torch.utils.data.Dataset):
-    """Rows of a batch, one an item."""
+    """Each item is a row of a batch."""
 
     x, y, _ = batch(ROWS, ROW, CLASSES)
 
@@ -36,9 +36,8 @@ class Rows(torch.utils.data.Dataset):
 
 
 def load(data, **settings):
-    return torch.utils.data.DataLoader(
-        data, num_workers=2, multiprocessing_context="fork", **settings
-    )
+    loader = torch.utils.data.DataLoader
+    return loader(data, num_workers=2, multiprocessing_context="fork", **settings)
 
 
 def train(batches):

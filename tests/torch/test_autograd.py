@@ -1,16 +1,22 @@
 """Derivatives: numerical ones, second ones, forward mode, transforms, hooks."""
 
 import importlib
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+import torch
+from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from torch.autograd import forward_ad, gradcheck, gradgradcheck  # noqa: E402
-
-import centerloss.torch  # noqa: E402
-from centerloss.torch import _cpu, _dispatch, _ops  # noqa: E402
-from tests.torch.batches import batch, module, reductions, same_bits  # noqa: E402
+import centerloss.torch
+from centerloss.torch import _cpu, _dispatch, _ops
+from tests.torch.batches import (
+    assert_same_bits,
+    batch,
+    module,
+    reductions,
+    run,
+    same_bits,
+)
 
 # PyTorch compiles its own rules of forward mode with the deprecated torch.jit.script.
 pytestmark = pytest.mark.filterwarnings(
@@ -30,36 +36,31 @@ def still(**settings):
 
 
 @pytest.mark.parametrize(
-    ("reduction", "ignore_index", "weighted"),
-    [("mean", None, False), ("sum", 1, False), ("none", None, True), ("mean", 1, True)],
+    ("reduction", "ignore_index", "weighted", "learned"),
+    [
+        ("mean", None, False, False),
+        ("sum", 1, False, False),
+        ("none", None, True, False),
+        ("mean", 1, True, False),
+        ("mean", 1, True, True),
+        ("sum", None, True, True),
+        ("none", 1, True, True),
+    ],
 )
-def test_numerical_derivatives(reduction, ignore_index, weighted):
+def test_numerical_derivatives(reduction, ignore_index, weighted, learned):
+    """By the embeddings, and by the weights that need a gradient."""
     loss_fn = still(reduction=reduction, ignore_index=ignore_index, loss_weight=0.3)
     embeddings, labels, weights = wide()
+    weights = (weights + 0.5).requires_grad_(learned)
+    given = (embeddings, weights) if weighted else (embeddings,)
 
-    def loss(x):
-        return loss_fn(x, labels, weights if weighted else None)
-
-    modes = {"check_forward_ad": True, "check_batched_grad": True}
-    assert gradcheck(loss, embeddings, **modes, check_batched_forward_grad=True)
-    assert gradgradcheck(loss, embeddings, check_batched_grad=True)
-    assert gradgradcheck(loss, embeddings, check_fwd_over_rev=True)
-
-
-@pytest.mark.parametrize(
-    ("reduction", "ignore_index"), [("mean", 1), ("sum", None), ("none", 1)]
-)
-def test_numerical_derivatives_by_weights_too(reduction, ignore_index):
-    loss_fn = still(reduction=reduction, ignore_index=ignore_index, loss_weight=0.3)
-    embeddings, labels, weights = wide()
-    weights = (weights + 0.5).requires_grad_()
-
-    def loss(x, w):
+    def loss(x, w=None):
         return loss_fn(x, labels, w)
 
-    given = (embeddings, weights)
-    assert gradcheck(loss, given, check_forward_ad=True, check_batched_grad=True)
-    assert gradgradcheck(loss, given)
+    modes = {"check_forward_ad": True, "check_batched_grad": True}
+    assert gradcheck(loss, given, **modes, check_batched_forward_grad=True)
+    assert gradgradcheck(loss, given, check_batched_grad=True)
+    assert gradgradcheck(loss, given, check_fwd_over_rev=True)
 
 
 def test_numerical_derivatives_of_images():
@@ -97,9 +98,7 @@ def test_gradient_penalty(reduction, ignore_index):
     assert same_bits(loss_fn.centers, after)
     assert not torch.equal(after, before)
 
-    rate = torch.where(
-        labels == -1 if ignore_index is None else labels == 1, 0, weights
-    )
+    rate = torch.where(labels == ignore_index, 0, weights) if ignore_index else weights
     rate = (rate / rate.sum() if reduction == "mean" else rate)[:, None]
     d = embeddings.detach() - before[labels]
     expected = rate * d + 2 * rate * rate * d
@@ -130,13 +129,6 @@ def gradient_of(loss_fn, embeddings, labels):
     return gradient
 
 
-def test_func_grad():
-    embeddings, labels, _ = wide()
-    loss_fn = still()
-    ours = torch.func.grad(loss_fn)(embeddings.detach(), labels)
-    torch.testing.assert_close(ours, gradient_of(loss_fn, embeddings, labels))
-
-
 def test_func_lets_no_center_move():
     """PyTorch refuses in-place changes inside a transform; nothing is changed."""
     embeddings, labels, _ = batch()
@@ -147,13 +139,16 @@ def test_func_lets_no_center_move():
     assert loss_fn.num_updated == 0
 
 
-def test_func_vmap_of_grad_of_single_rows():
-    """One gradient per sample."""
+def test_func_grad_and_vmap_of_it():
+    """The gradient, and one gradient per sample."""
     embeddings, labels, _ = wide()
     loss_fn = still(reduction="sum")
+    expected = gradient_of(loss_fn, embeddings, labels)
+    whole = torch.func.grad(loss_fn)(embeddings.detach(), labels)
+    torch.testing.assert_close(whole, expected)
     alone = torch.func.grad(lambda x, y: loss_fn(x[None], y[None]))
     ours = torch.func.vmap(alone)(embeddings.detach(), labels)
-    torch.testing.assert_close(ours, gradient_of(loss_fn, embeddings, labels))
+    torch.testing.assert_close(ours, expected)
 
 
 def test_func_jvp():
@@ -202,20 +197,12 @@ def test_forward_mode_by_embeddings_and_by_weights(which, needs_gradient):
     torch.testing.assert_close(tangent, expected, rtol=1e-6, atol=1e-8)
 
 
-def test_functional_call_takes_other_centers():
-    embeddings, labels, _ = wide()
-    loss_fn = still()
-    other = torch.zeros_like(loss_fn.centers)
-    ours = torch.func.functional_call(loss_fn, {"centers": other}, (embeddings, labels))
-    expected = 0.5 * embeddings.pow(2).sum(1).mean()
-    torch.testing.assert_close(ours, expected)
-
-
-def test_functional_call_moves_the_centers_that_it_is_given():
+def test_functional_call_uses_and_moves_the_centers_that_it_is_given():
     embeddings, labels, _ = batch()
     loss_fn = module()
     own, other = loss_fn.centers.clone(), torch.zeros_like(loss_fn.centers)
-    torch.func.functional_call(loss_fn, {"centers": other}, (embeddings, labels))
+    ours = torch.func.functional_call(loss_fn, {"centers": other}, (embeddings, labels))
+    torch.testing.assert_close(ours, 0.5 * embeddings.pow(2).sum(1).mean())
     assert torch.equal(loss_fn.centers, own)
     assert (other[:-1] != 0).any(1).all()
 
@@ -238,15 +225,11 @@ def test_hooks_see_the_gradient():
 
 @pytest.mark.parametrize("scale", [1.0, 0.5])
 def test_two_backward_passes_of_one_call(scale):
-    """Both return the same gradient; the centers are updated once, before either."""
     embeddings, labels, _ = batch()
-    loss_fn = module()
-    loss = loss_fn(embeddings, labels) * scale
-    after = loss_fn.centers.clone()
+    loss = module()(embeddings, labels) * scale
     (first,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
     (second,) = torch.autograd.grad(loss, embeddings)
     assert same_bits(first, second)
-    assert same_bits(loss_fn.centers, after)
     with pytest.raises(RuntimeError, match="second time"):
         torch.autograd.grad(loss, embeddings)
 
@@ -267,35 +250,22 @@ def test_changing_a_gradient_does_not_affect_later_ones():
 def test_gradients_of_two_losses_add_up():
     """The embeddings have another use, as with a softmax."""
     embeddings, labels, _ = batch()
-    (expected,) = torch.autograd.grad(module()(embeddings, labels), embeddings)
+    expected = gradient_of(module(), embeddings, labels)
     (module()(embeddings, labels) + embeddings.pow(2).sum() / 2).backward()
     torch.testing.assert_close(embeddings.grad, expected + embeddings.detach())
 
 
 @pytest.mark.parametrize("auto_update", [True, False])
-def test_labels_and_weights_from_inference_mode(auto_update):
+def test_tensors_from_inference_mode(auto_update):
     """PyTorch does not save such tensors for a backward pass."""
-    embeddings, *rest = batch()
+    given = batch()
     with torch.inference_mode():
-        labels, weights = (x.clone() for x in rest)
-    results = []
-    for given in ((labels, weights), rest):
-        loss_fn = module(auto_update=auto_update)
-        loss = loss_fn(embeddings, *given)
-        (gradient,) = torch.autograd.grad(loss, embeddings)
-        results.append((loss.detach(), gradient, loss_fn.centers))
-    for ours, expected in zip(*results, strict=True):
-        assert same_bits(ours, expected)
-
-
-def test_embeddings_from_inference_mode():
-    expected, labels, _ = batch()
-    with torch.inference_mode():
-        embeddings = expected.clone().requires_grad_()
-    for given in (embeddings, expected):
-        loss_fn = module()
-        loss_fn(given, labels).backward()
-    assert same_bits(embeddings.grad, expected.grad)
+        ours = [x.detach().clone() for x in given]
+        ours[0].requires_grad_()
+    assert_same_bits(
+        run(module(auto_update=auto_update), *ours),
+        run(module(auto_update=auto_update), *given),
+    )
 
 
 def test_embeddings_changed_in_place_are_an_error():
@@ -308,19 +278,7 @@ def test_embeddings_changed_in_place_are_an_error():
         loss.backward()
 
 
-def test_embeddings_changed_in_place_with_plain_operations():
-    """The graph saves the differences, not the embeddings."""
-    embeddings, labels, weights = batch()
-    weights.requires_grad_()
-    module()(embeddings, labels, weights).backward()
-    expected, embeddings.grad = embeddings.grad, None
-    rows = embeddings * 1
-    loss = module()(rows, labels, weights)
-    rows.mul_(2)
-    loss.backward()
-    assert same_bits(embeddings.grad, 2 * expected / 2)
-
-
+@pytest.mark.usefixtures("path")
 def test_a_backward_pass_after_the_centers_moved_on():
     """Two calls, then both backward passes, each at the centers of its call."""
     embeddings, labels, _ = batch()
@@ -332,23 +290,8 @@ def test_a_backward_pass_after_the_centers_moved_on():
     assert same_bits(loss_fn.centers, apart.centers)
 
 
-def test_plain_operations_after_the_centers_moved_on():
-    embeddings, labels, weights = batch()
-    weights.requires_grad_()
-    loss_fn, apart = module(), module()
-    losses = [loss_fn(embeddings, labels, weights) for _ in range(2)]
-    for loss in losses:
-        ours = torch.autograd.grad(loss, [embeddings, weights])
-        own = torch.autograd.grad(
-            apart(embeddings, labels, weights), [embeddings, weights]
-        )
-        torch.testing.assert_close(ours, own)
-
-
 def test_other_threads():
     """A backward pass in another thread, as autograd has for other devices."""
-    from concurrent.futures import ThreadPoolExecutor
-
     embeddings, labels, _ = batch()
     expected = gradient_of(module(), embeddings, labels)
     loss = module()(embeddings, labels)
@@ -410,43 +353,46 @@ def test_reload():
 # --- without private functions of PyTorch --------------------------------------------
 
 
-def test_without_the_function_that_tells_whether_a_graph_is_kept(monkeypatch):
+@pytest.fixture
+def reload_without(monkeypatch):
+    """A function that reloads a module as if PyTorch lacked a private function."""
+
+    def reload(loaded, owner, name):
+        with monkeypatch.context() as patch:
+            patch.delattr(owner, name)
+            importlib.reload(loaded)
+
+    yield reload
+    importlib.reload(_cpu)
+    importlib.reload(_dispatch)
+    assert _dispatch.can_use_c(torch.ones(1), None)
+
+
+def test_without_the_function_that_tells_whether_a_graph_is_kept(reload_without):
     """Every graph is treated as one that is kept, with the same bits."""
     embeddings, labels, _ = batch()
     expected = gradient_of(module(), embeddings, labels)
-    with monkeypatch.context() as patch:
-        patch.delattr(torch._C._autograd, "_get_current_graph_task_keep_graph")
-        importlib.reload(_cpu)
-    try:
-        loss_fn = module()
-        assert same_bits(gradient_of(loss_fn, embeddings, labels), expected)
-        loss = loss_fn(embeddings, labels)
-        (first,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
-        (second,) = torch.autograd.grad(loss, embeddings)
-        assert first.data_ptr() != second.data_ptr()
-        assert same_bits(first, second)
-    finally:
-        importlib.reload(_cpu)
+    reload_without(_cpu, torch._C._autograd, "_get_current_graph_task_keep_graph")
+    assert same_bits(gradient_of(module(), embeddings, labels), expected)
+    loss = module()(embeddings, labels)
+    (first,) = torch.autograd.grad(loss, embeddings, retain_graph=True)
+    (second,) = torch.autograd.grad(loss, embeddings)
+    assert first.data_ptr() != second.data_ptr()
+    assert same_bits(first, second)
 
 
-def test_without_the_function_that_tells_whether_a_transform_runs(monkeypatch):
+def test_without_the_function_that_tells_whether_a_transform_runs(reload_without):
     """PyTorch's operations compute every batch, with all errors."""
     embeddings, labels, weights = wide()
     expected = gradient_of(still(), embeddings, labels)
-    with monkeypatch.context() as patch:
-        patch.delattr(torch._C, "_are_functorch_transforms_active")
-        importlib.reload(_dispatch)
-    try:
-        assert not _dispatch.can_use_c(embeddings, weights)
-        loss_fn = module(3, 4, dtype=torch.float64)
-        before = loss_fn.centers.clone()
-        with pytest.raises(IndexError, match=r"^labels\[2\] is 6, but there are 4 cl"):
-            loss_fn(embeddings, 3 * labels)
-        assert torch.equal(loss_fn.centers, before)
-        torch.testing.assert_close(gradient_of(loss_fn, embeddings, labels), expected)
-        assert not torch.equal(loss_fn.centers, before)
-        ours = torch.func.grad(still())(embeddings.detach(), labels)
-        torch.testing.assert_close(ours, expected)
-    finally:
-        importlib.reload(_dispatch)
-    assert _dispatch.can_use_c(embeddings, weights)
+    reload_without(_dispatch, torch._C, "_are_functorch_transforms_active")
+    assert not _dispatch.can_use_c(embeddings, weights)
+    loss_fn = module(3, 4, dtype=torch.float64)
+    before = loss_fn.centers.clone()
+    with pytest.raises(IndexError, match=r"^labels\[2\] is 6, but there are 4 cl"):
+        loss_fn(embeddings, 3 * labels)
+    assert torch.equal(loss_fn.centers, before)
+    torch.testing.assert_close(gradient_of(loss_fn, embeddings, labels), expected)
+    assert not torch.equal(loss_fn.centers, before)
+    ours = torch.func.grad(still())(embeddings.detach(), labels)
+    torch.testing.assert_close(ours, expected)

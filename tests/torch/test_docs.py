@@ -6,11 +6,9 @@ import socket
 from pathlib import Path
 
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-pytest.importorskip(
-    "pytorch_metric_learning", reason="pytorch-metric-learning is not installed"
-)
+pytest.importorskip("pytorch_metric_learning", reason="it is not installed")
 
 ROOT = Path(__file__).parents[2]
 

@@ -6,38 +6,22 @@ only tensors can have.
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from centerloss.torch import CenterLoss  # noqa: E402
-from tests.helpers.error_cases import faults, good_call  # noqa: E402
-from tests.torch.batches import (  # noqa: E402
-    batch,
-    module,
-    same_bits,
-    use_plain_operations,
-)
+from centerloss.torch import CenterLoss
+from tests.helpers.error_cases import faults, good_call
+from tests.torch.batches import assert_same_bits, batch, module, same_bits
 
 TENSORS = ("features", "labels", "sample_weight")
+NAMES = ("embeddings", "labels", "sample_weight")
 SETTINGS = ("alpha", "normalize", "reduction", "loss_weight", "ignore_index")
 FAULTS = faults({"features": "embeddings"}, tensors=True)
 
 
-@pytest.fixture(params=["C", "plain"])
-def path(request, monkeypatch):
-    """Run the test in C and in PyTorch's operations."""
-    if request.param == "plain":
-        use_plain_operations(monkeypatch)
-    return request.param
-
-
 def as_tensor(value):
     """A tensor with these values and this dtype, or None if there is no such tensor."""
-    if value is None:
-        return None
-    if not isinstance(value, np.ndarray) or not value.dtype.isnative:
-        return None
-    if value.dtype.kind not in "biufc":
+    native = isinstance(value, np.ndarray) and value.dtype.isnative
+    if not native or value.dtype.kind not in "biufc":
         return None
     return torch.from_numpy(value.copy())
 
@@ -78,59 +62,35 @@ def prepared(name, fault=None):
     return loss_fn, tensors
 
 
-def assert_raises_and_changes_nothing(call, loss_fn, tensors, fault):
-    before = [t.detach().clone() for t in (loss_fn.centers, *tensors)]
-    with pytest.raises(fault.error) as raised:
-        call(*tensors)
-    assert type(raised.value) is fault.error
-    assert str(raised.value) == fault.message
-    assert raised.value.__cause__ is None
-    assert raised.value.__suppress_context__ == (raised.value.__context__ is not None)
-    after = (loss_fn.centers, *tensors)
-    for a, b in zip(after, before, strict=True):
-        assert same_bits(a, b)
-    assert tensors[0].grad is None
-    assert loss_fn.num_updated == 0
-
-
 # Embeddings of integers have no gradient, so they update no centers: see eval mode.
 IN_TRAINING = [
     fault
     for fault in faults_of_tensors("step")
     if prepared("step", fault)[1][0].requires_grad
 ]
+WRONG_CALLS = [
+    *(("step", fault) for fault in IN_TRAINING),
+    *(("value_and_grad", x) for x in one_per_kind(faults_of_tensors("value_and_grad"))),
+    *(("update_centers", x) for x in one_per_kind(faults_of_tensors("update_centers"))),
+]
 
 
-@pytest.mark.parametrize("fault", IN_TRAINING, ids=str)
-def test_wrong_calls_in_training_mode(fault):
-    loss_fn, tensors = prepared("step", fault)
-    assert_raises_and_changes_nothing(loss_fn, loss_fn, tensors, fault)
-
-
-@pytest.mark.parametrize("fault", one_per_kind(IN_TRAINING), ids=str)
-def test_wrong_calls_in_training_mode_in_plain_operations(fault, monkeypatch):
-    use_plain_operations(monkeypatch)
-    loss_fn, tensors = prepared("step", fault)
-    assert_raises_and_changes_nothing(loss_fn, loss_fn, tensors, fault)
-
-
-@pytest.mark.parametrize(
-    "fault", one_per_kind(faults_of_tensors("value_and_grad")), ids=str
-)
+@pytest.mark.parametrize(("name", "fault"), WRONG_CALLS, ids=str)
 @pytest.mark.usefixtures("path")
-def test_wrong_calls_in_eval_mode(fault):
-    loss_fn, tensors = prepared("value_and_grad", fault)
-    loss_fn.eval()
-    assert_raises_and_changes_nothing(loss_fn, loss_fn, tensors, fault)
-
-
-@pytest.mark.parametrize(
-    "fault", one_per_kind(faults_of_tensors("update_centers")), ids=str
-)
-@pytest.mark.usefixtures("path")
-def test_wrong_calls_of_update(fault):
-    loss_fn, tensors = prepared("update_centers", fault)
-    assert_raises_and_changes_nothing(loss_fn.update, loss_fn, tensors, fault)
+def test_wrong_calls(name, fault):
+    """A call in training mode, a call in eval mode, or a call of update()."""
+    loss_fn, tensors = prepared(name, fault)
+    loss_fn.train(name == "step")
+    before = [t.detach().clone() for t in (loss_fn.centers, *tensors)]
+    with pytest.raises(fault.error) as raised:
+        (loss_fn.update if name == "update_centers" else loss_fn)(*tensors)
+    assert type(raised.value) is fault.error
+    assert str(raised.value) == fault.message
+    assert raised.value.__cause__ is None
+    assert raised.value.__suppress_context__ == (raised.value.__context__ is not None)
+    assert_same_bits((loss_fn.centers, *tensors), before)
+    assert tensors[0].grad is None
+    assert loss_fn.num_updated == 0
 
 
 @pytest.mark.usefixtures("path")
@@ -168,33 +128,23 @@ def test_an_error_that_the_check_does_not_find_is_raised_as_it_is(monkeypatch):
 
 @pytest.mark.parametrize("how", ["forward", "update"])
 @pytest.mark.parametrize(
-    ("place", "value", "kind"),
+    ("name", "value", "error", "problem"),
     [
-        (0, np.ones((24, 6), np.float32), "ndarray"),
-        (0, None, "NoneType"),
-        (1, [0] * 24, "list"),
-        (2, 1.0, "float"),
-        (2, np.ones(24), "ndarray"),
+        ("embeddings", np.ones((24, 6)), TypeError, "a ndarray, expected a tensor"),
+        ("embeddings", None, TypeError, "a NoneType, expected a tensor"),
+        ("labels", [0] * 24, TypeError, "a list, expected a tensor"),
+        ("sample_weight", 1.0, TypeError, "a float, expected a tensor"),
+        ("sample_weight", np.ones(24), TypeError, "a ndarray, expected a tensor"),
+        *(
+            (name, value.to("meta"), ValueError, "on meta, but centers are on cpu")
+            for name, value in zip(NAMES, batch(), strict=True)
+        ),
     ],
 )
-def test_arguments_that_are_no_tensors(how, place, value, kind):
-    loss_fn, given = module(), list(batch())
-    name = ("embeddings", "labels", "sample_weight")[place]
-    given[place] = value
-    with pytest.raises(TypeError, match=f"^{name} is a {kind}, expected a tensor$"):
-        getattr(loss_fn, how)(*given)
-    assert torch.equal(loss_fn.centers, module().centers)
-
-
-@pytest.mark.parametrize("how", ["forward", "update"])
-@pytest.mark.parametrize("name", ["embeddings", "labels", "sample_weight"])
-def test_tensors_on_another_device(how, name):
+def test_arguments_that_are_no_tensors_or_elsewhere(how, name, value, error, problem):
     loss_fn = module()
-    given = dict(zip(("embeddings", "labels", "sample_weight"), batch(), strict=True))
-    given[name] = given[name].to("meta")
-    with pytest.raises(
-        ValueError, match=f"^{name} is on meta, but centers are on cpu$"
-    ):
+    given = {**dict(zip(NAMES, batch(), strict=True)), name: value}
+    with pytest.raises(error, match=f"^{name} is {problem}$"):
         getattr(loss_fn, how)(**given)
     assert torch.equal(loss_fn.centers, module().centers)
 
@@ -253,67 +203,47 @@ def test_a_bad_label_in_the_last_of_many_rows(ignore_index):
 # --- the constructor -----------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("sizes", "error", "message"),
-    [
-        (("7", 6), TypeError, "num_classes is '7', expected an integer"),
-        ((7, 6.0), TypeError, "feat_dim is 6.0, expected an integer"),
-        ((-1, 6), ValueError, "num_classes is -1, expected an integer >= 0"),
-        ((7, -6), ValueError, "feat_dim is -6, expected an integer >= 0"),
-    ],
-)
-def test_wrong_sizes(sizes, error, message):
-    with pytest.raises(error, match=f"^{message}$"):
-        CenterLoss(*sizes)
+AN_INIT = "expected 'normal', 'zeros' or a tensor"
+STRIDED = "has strided or overlapping rows: pass init.contiguous()"
+A_GROUP = "expected one as from torch.distributed.new_group()"
 
 
 @pytest.mark.parametrize(
-    ("init", "error", "message"),
+    ("name", "value", "error", "problem"),
     [
-        ("xavier", ValueError, "init is 'xavier', expected 'normal', 'zeros' or a t"),
-        (None, TypeError, "init is a NoneType, expected 'normal', 'zeros' or a tensor"),
-        (np.ones((7, 6)), TypeError, "init is a ndarray, expected 'normal', 'zeros' "),
-        (
-            torch.ones(6, 7),
-            ValueError,
-            "init has shape \\(6, 7\\), expected \\(7, 6\\)",
-        ),
-        (torch.ones(7), ValueError, "init has shape \\(7,\\), expected \\(7, 6\\)"),
-        (
-            torch.ones(6, 7).T,
-            ValueError,
-            "init has strided or overlapping rows: pass i",
-        ),
-        (torch.ones(6).expand(7, 6), ValueError, "init has strided or overlapping row"),
+        ("num_classes", "7", TypeError, "is '7', expected an integer"),
+        ("feat_dim", 6.0, TypeError, "is 6.0, expected an integer"),
+        ("num_classes", -1, ValueError, "is -1, expected an integer >= 0"),
+        ("feat_dim", -6, ValueError, "is -6, expected an integer >= 0"),
+        ("init", "x", ValueError, f"is 'x', {AN_INIT}"),
+        ("init", None, TypeError, f"is a NoneType, {AN_INIT}"),
+        ("init", np.ones((7, 6)), TypeError, f"is a ndarray, {AN_INIT}"),
+        ("init", torch.ones(6, 7), ValueError, "has shape (6, 7), expected (7, 6)"),
+        ("init", torch.ones(7), ValueError, "has shape (7,), expected (7, 6)"),
+        ("init", torch.ones(6, 7).T, ValueError, STRIDED),
+        ("init", torch.ones(6).expand(7, 6), ValueError, STRIDED),
+        ("auto_update", "no", TypeError, "is 'no', expected True or False"),
+        ("auto_update", 1, TypeError, "is 1, expected True or False"),
+        ("process_group", "gloo", TypeError, f"is 'gloo', {A_GROUP}"),
     ],
 )
-def test_wrong_init(init, error, message):
-    with pytest.raises(error, match=f"^{message}"):
-        CenterLoss(7, 6, init=init)
+def test_the_constructor_refuses_wrong_arguments(name, value, error, problem):
+    given = {"num_classes": 7, "feat_dim": 6, name: value}
+    with pytest.raises(error) as raised:
+        CenterLoss(**given)
+    assert str(raised.value) == f"{name} {problem}"
 
 
 @pytest.mark.usefixtures("path")
 def test_rows_of_a_larger_tensor_are_used_as_centers():
-    whole = torch.zeros(7, 9)
+    """Without a copy; they need no gradient."""
+    whole = torch.zeros(7, 9, requires_grad=True)
     loss_fn = CenterLoss(7, 6, init=whole[:, :6])
     embeddings, labels, _ = batch()
-    assert loss_fn.update(embeddings, labels)
+    loss_fn(embeddings, labels)
+    assert not loss_fn.centers.requires_grad
     assert whole[:, :6].any()
     assert not whole[:, 6:].any()
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "expected"),
-    [
-        ("auto_update", "no", "True or False"),
-        ("auto_update", 1, "True or False"),
-        ("process_group", "gloo", "one as from torch.distributed.new_group()"),
-    ],
-)
-def test_wrong_settings_that_the_numpy_class_lacks(name, value, expected):
-    with pytest.raises(TypeError) as raised:
-        CenterLoss(7, 6, **{name: value})
-    assert str(raised.value) == f"{name} is {value!r}, expected {expected}"
 
 
 @pytest.mark.parametrize(

@@ -2,22 +2,23 @@
 
 import numpy as np
 import pytest
+import torch
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-import centerloss  # noqa: E402
-from centerloss import reference  # noqa: E402
-from centerloss.torch import CenterLoss  # noqa: E402
-from tests.torch.batches import (  # noqa: E402
+import centerloss
+from centerloss import reference
+from centerloss.torch import CenterLoss
+from tests.torch.batches import (
     DTYPES,
     REDUCTIONS,
+    assert_same_bits,
     batch,
     copied,
     dtypes,
+    learned_or_not,
     module,
     reductions,
+    run,
     same_bits,
-    use_plain_operations,
 )
 
 SETTINGS = [
@@ -36,7 +37,6 @@ cases = pytest.mark.parametrize(
         for j in range(len(DTYPES))
     ],
 )
-in_c_or_plain = pytest.mark.parametrize("in_c", [True, False], ids=["C", "plain"])
 # Bounds of the rounding errors, relative to the largest number involved.
 ROUNDING = {
     torch.float64: 1e-13,
@@ -44,13 +44,6 @@ ROUNDING = {
     torch.float16: 2**-10,
     torch.bfloat16: 2**-7,
 }
-
-
-def run(loss_fn, embeddings, labels, weights=None):
-    """Loss, gradient of its sum, and centers after a call of the module."""
-    loss = loss_fn(embeddings, labels, weights)
-    (gradient,) = torch.autograd.grad(loss.sum(), embeddings)
-    return loss.detach(), gradient, loss_fn.centers
 
 
 def with_ignored(labels, ignore_index):
@@ -69,9 +62,9 @@ def assert_near(ours, expected, dtype=torch.float64):
 
 @cases
 def test_same_numbers_as_the_numpy_functions(
-    dtype, centers_dtype, reduction, settings, weighted
+    path, dtype, centers_dtype, reduction, settings, weighted
 ):
-    """Bit by bit those of C; near those of the reference."""
+    """Near those of the reference; in C bit by bit those of the C functions."""
     loss_fn = module(dtype=centers_dtype, reduction=reduction, **settings)
     embeddings, labels, weights = batch(dtype=dtype)
     labels = with_ignored(labels, loss_fn.ignore_index)
@@ -85,50 +78,23 @@ def test_same_numbers_as_the_numpy_functions(
 
     ours, ours_gradient, centers = run(loss_fn, embeddings, labels, weights)
 
-    assert same_bits(ours, torch.as_tensor(loss, dtype=centers_dtype))
-    assert ours_gradient.dtype is dtype
-    assert copied(ours_gradient).tobytes() == gradient.tobytes()
-    assert copied(centers).tobytes() == c.tobytes()
-    assert not np.array_equal(c, before)
+    assert (ours.dtype, ours_gradient.dtype) == (centers_dtype, dtype)
+    if path == "C":
+        assert same_bits(ours, torch.as_tensor(loss, dtype=centers_dtype))
+        assert copied(ours_gradient).tobytes() == gradient.tobytes()
+        assert copied(centers).tobytes() == c.tobytes()
     assert_near(ours, expected[0], centers_dtype)
     assert_near(ours_gradient, expected[1].astype(np.float64), dtype)
     assert_near(centers, c_reference, centers_dtype)
-
-
-@cases
-def test_plain_operations(
-    dtype, centers_dtype, reduction, settings, weighted, monkeypatch
-):
-    """The operations of other devices, on the CPU."""
-    use_plain_operations(monkeypatch)
-    loss_fn = module(dtype=centers_dtype, reduction=reduction, **settings)
-    embeddings, labels, weights = batch(dtype=dtype)
-    labels = with_ignored(labels, loss_fn.ignore_index)
-    weights = weights if weighted else None
-    x, y, c = copied(embeddings), copied(labels), copied(loss_fn.centers)
-    w = copied(weights) if weighted else None
-    value, gradient = reference.step(
-        x, y, c, reduction=reduction, sample_weight=w, **settings
-    )
-
-    loss, ours, centers = run(loss_fn, embeddings, labels, weights)
-
-    assert (loss.dtype, ours.dtype) == (centers_dtype, dtype)
-    assert_near(loss, value, centers_dtype)
-    assert_near(ours, gradient.astype(np.float64), dtype)
-    assert_near(centers, c, centers_dtype)
+    assert not np.array_equal(copied(centers), before)
     assert loss_fn.num_updated == len(set(y.tolist()) - {loss_fn.ignore_index})
 
 
 @reductions
 def test_a_gradient_for_the_weights_changes_neither_loss_nor_centers(reduction):
     """The module then uses PyTorch's operations."""
-    embeddings, labels, weights = batch()
-    weights = weights.detach()
-    expected = run(module(reduction=reduction), embeddings, labels, weights)
-    ours = run(
-        module(reduction=reduction), embeddings, labels, weights.requires_grad_()
-    )
+    expected = run(module(reduction=reduction), *batch())
+    ours = run(module(reduction=reduction), *batch(learned=True))
     for a, b in zip(ours, expected, strict=True):
         assert_near(a, copied(b), torch.float32)
 
@@ -144,95 +110,76 @@ def test_weights_in_bfloat16(needs_gradient):
         loss = loss_fn(embeddings, labels, given)
         loss_fn.update(embeddings, labels, given)
         results.append((loss.detach(), loss_fn.centers))
-    for ours, expected in zip(*results, strict=True):
-        assert same_bits(ours, expected)
+    assert_same_bits(*results)
 
 
-@in_c_or_plain
+@learned_or_not
 @pytest.mark.parametrize("shape", [(2, 3, 2, 2), (2, 12), (2, 3, 4), (2, 12, 1)])
-def test_rows_of_any_shape(in_c, shape):
-    source, labels, weights = batch(2, 12)
-    weights = weights.requires_grad_(not in_c)
-    loss, gradient, centers = run(module(12), source, labels, weights)
+def test_rows_of_any_shape(learned, shape):
+    source, labels, weights = batch(2, 12, learned=learned)
+    expected = run(module(12), source, labels, weights)
     embeddings = source.detach().reshape(shape).requires_grad_()
-    ours = run(module(12), embeddings, labels, weights)
-    assert ours[1].shape == shape
-    assert same_bits(ours[0], loss)
-    assert same_bits(ours[1].reshape(2, 12), gradient)
-    assert same_bits(ours[2], centers)
+    loss, gradient, centers = run(module(12), embeddings, labels, weights)
+    assert gradient.shape == shape
+    assert_same_bits((loss, gradient.reshape(2, 12), centers), expected)
 
 
-def layouts(x):
-    """The rows of x in other memory layouts."""
-    yield "transposed", x.t().contiguous().t()
-    yield "every second column", x.repeat_interleave(2, 1)[:, ::2]
-    yield "every second row", x.repeat_interleave(2, 0)[::2]
-    yield (
-        "not aligned to a cache line",
-        torch.cat([x.new_zeros(1), x.flatten()])[1:].view_as(x),
-    )
-    yield "expanded rows", x[:1].expand_as(x)
-    yield "expanded columns", x[:, :1].expand_as(x)
-    images = x.reshape(-1, 3, 2, 1).contiguous(memory_format=torch.channels_last)
-    yield "channels last", images
+LAYOUTS = {
+    "transposed": lambda x: x.t().contiguous().t(),
+    "every second column": lambda x: x.repeat_interleave(2, 1)[:, ::2],
+    "every second row": lambda x: x.repeat_interleave(2, 0)[::2],
+    "not aligned to a cache line": lambda x: torch.cat([x.new_zeros(1), x.flatten()])[
+        1:
+    ].view_as(x),
+    "expanded rows": lambda x: x[:1].expand_as(x),
+    "expanded columns": lambda x: x[:, :1].expand_as(x),
+    "channels last": lambda x: x.reshape(-1, 3, 2, 1).contiguous(
+        memory_format=torch.channels_last
+    ),
+}
 
 
-@in_c_or_plain
+@learned_or_not
 @dtypes
-def test_same_bits_for_any_layout(dtype, centers_dtype, in_c):
-    x, labels, weights = batch(dtype=dtype)
-    weights = weights.requires_grad_(not in_c)
-    seen = []
-    for name, view in layouts(x.detach()):
-        seen.append(view.is_contiguous())
-        packed = view.detach().clone(memory_format=torch.contiguous_format)
-        expected = run(
-            module(dtype=centers_dtype), packed.requires_grad_(), labels, weights
-        )
-        ours = run(module(dtype=centers_dtype), view.requires_grad_(), labels, weights)
-        same = [same_bits(a, b) for a, b in zip(ours, expected, strict=True)]
-        assert same == [True] * 3, name
-    assert not all(seen)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_same_bits_for_any_layout(layout, dtype, centers_dtype, learned):
+    x, labels, weights = batch(dtype=dtype, learned=learned)
+    view = LAYOUTS[layout](x.detach())
+    packed = view.clone(memory_format=torch.contiguous_format)
+    assert view.stride() != packed.stride() or view.storage_offset() > 0
+    ours, expected = (
+        run(module(dtype=centers_dtype), given.requires_grad_(), labels, weights)
+        for given in (view, packed)
+    )
+    assert_same_bits(ours, expected)
 
 
-def test_gradient_through_an_expanded_row():
-    x, labels, _ = batch()
-    row = x.detach()[:1].requires_grad_()
-    module()(row.expand(24, 6), labels).backward()
-    _, gradient, _ = run(module(), row.detach().expand(24, 6).requires_grad_(), labels)
-    torch.testing.assert_close(row.grad[0], gradient.sum(0))
-
-
-@in_c_or_plain
+@learned_or_not
 @pytest.mark.parametrize(
     "dtype", ["uint8", "int8", "int16", "int32", "uint16", "uint32", "uint64"]
 )
-def test_labels_of_any_integer_dtype_and_layout(dtype, in_c):
-    x, labels, weights = batch()
-    weights = weights.requires_grad_(not in_c)
+def test_labels_of_any_integer_dtype_and_layout(dtype, learned):
+    x, labels, weights = batch(learned=learned)
     expected = run(module(ignore_index=3), x, labels, weights)
     loss_fn = module(ignore_index=3)
     given = labels.to(getattr(torch, dtype))
     given = torch.stack([given, given], dim=1)[:, 0]
     assert not given.is_contiguous()
     ours = run(loss_fn, x, given, weights)
-    assert all(same_bits(a, b) for a, b in zip(ours, expected, strict=True))
+    assert_same_bits(ours, expected)
     assert loss_fn.num_updated == len(set(labels.tolist()) - {3})
 
 
-@in_c_or_plain
+@learned_or_not
 @pytest.mark.parametrize(
     ("dtype", "label", "ignore_index"), [("uint8", 255, -1), ("int8", -1, 255)]
 )
 def test_a_label_is_not_ignored_by_a_number_with_the_same_bits(
-    dtype, label, ignore_index, in_c
+    dtype, label, ignore_index, learned
 ):
-    x, labels, weights = batch(5)
-    labels[1] = 0
-    with_label = labels.clone()
-    with_label[1] = label
-    given = with_label.to(getattr(torch, dtype))
-    weights = weights.requires_grad_(not in_c)
+    x, labels, weights = batch(5, learned=learned)
+    labels[1] = label
+    given = labels.to(getattr(torch, dtype))
     loss_fn = module(ignore_index=ignore_index)
     before = loss_fn.centers.clone()
     with pytest.raises(IndexError, match=rf"labels\[1\] is {label}, but there are 7"):
@@ -241,56 +188,53 @@ def test_a_label_is_not_ignored_by_a_number_with_the_same_bits(
     assert loss_fn.num_updated == 0
 
 
-@in_c_or_plain
-def test_no_label_is_ignored_by_a_number_out_of_range_of_its_dtype(in_c):
+@learned_or_not
+def test_no_label_is_ignored_by_a_number_out_of_range_of_its_dtype(learned):
     """256 is 0 in eight bits."""
-    x, labels, weights = batch()
-    weights = weights.requires_grad_(not in_c)
+    x, labels, weights = batch(learned=learned)
     expected = run(module(), x, labels, weights)
     ours = run(module(ignore_index=256), x, labels.to(torch.uint8), weights)
-    assert all(same_bits(a, b) for a, b in zip(ours, expected, strict=True))
+    assert_same_bits(ours, expected)
 
 
-@in_c_or_plain
+@learned_or_not
 @reductions
 @pytest.mark.parametrize("kind", ["no rows", "all ignored", "no weight"])
-def test_batches_without_rows_that_count(kind, reduction, in_c):
+def test_batches_without_rows_that_count(kind, reduction, learned):
     """Loss and gradient are zero, and no center moves."""
     rows = 0 if kind == "no rows" else 5
-    x, labels, _ = batch(rows)
-    weights = torch.ones(rows)
+    x, labels, weights = batch(rows, learned=learned)
     if kind == "all ignored":
         labels = torch.full_like(labels, -1)
         x = torch.full_like(x, torch.nan, requires_grad=True)
     if kind == "no weight":
-        weights = torch.zeros(rows)
+        weights = torch.zeros(rows, requires_grad=learned)
     loss_fn = module(reduction=reduction, ignore_index=-1)
     before = loss_fn.centers.clone()
-    loss, gradient, centers = run(loss_fn, x, labels, weights.requires_grad_(not in_c))
+    loss, gradient, centers = run(loss_fn, x, labels, weights)
     assert torch.equal(loss, torch.zeros(rows if reduction == "none" else ()))
     assert torch.equal(gradient, torch.zeros(rows, 6))
     assert torch.equal(centers, before)
 
 
-@in_c_or_plain
+@learned_or_not
 @pytest.mark.parametrize(("classes", "row"), [(0, 3), (3, 0)])
-def test_sizes_of_zero(classes, row, in_c):
+def test_sizes_of_zero(classes, row, learned):
     rows = 0 if classes == 0 else 2
     x = torch.empty(rows, row, requires_grad=True)
-    labels, weights = torch.arange(rows), torch.ones(rows, requires_grad=not in_c)
+    labels, weights = torch.arange(rows), torch.ones(rows, requires_grad=learned)
     loss, gradient, _ = run(CenterLoss(classes, row), x, labels, weights)
     assert loss == 0
     assert gradient.shape == (rows, row)
 
 
-@in_c_or_plain
-def test_nan_and_infinity_stay_in_their_row_and_class(in_c):
-    x, labels, weights = batch()
+@learned_or_not
+def test_nan_and_infinity_stay_in_their_row_and_class(learned):
+    x, _, weights = batch(learned=learned)
     labels = torch.arange(24) % 6
     changed = x.detach().clone()
     changed[4] = torch.nan  # class 4 has rows 10, 16 and 22 too
     changed[9] = torch.inf  # class 3
-    weights = weights.requires_grad_(not in_c)
     clean = run(module(reduction="none"), x, labels, weights)
     ours = run(module(reduction="none"), changed.requires_grad_(), labels, weights)
     rows = torch.tensor([i for i in range(24) if i not in (4, 9)])
@@ -303,22 +247,15 @@ def test_nan_and_infinity_stay_in_their_row_and_class(in_c):
     assert same_bits(ours[2][classes], clean[2][classes])
 
 
-@in_c_or_plain
-def test_mean_of_nan_rows_without_weight_is_zero(in_c):
+@learned_or_not
+def test_mean_of_nan_rows_without_weight_is_zero(learned):
     """As with `centerloss.loss`."""
     x = torch.full((3, 6), torch.nan, requires_grad=True)
-    weights = torch.zeros(3, requires_grad=not in_c)
+    weights = torch.zeros(3, requires_grad=learned)
     assert module()(x, torch.arange(3), weights) == 0
 
 
 # --- common implementations, written anew --------------------------------------------
-
-
-def own_rows(x, y, c):
-    """x_i - c_{y_i}, row by row."""
-    return torch.stack(
-        [row - c[label] for row, label in zip(x, y.tolist(), strict=True)]
-    )
 
 
 def eq_4(x, y, c):
@@ -367,18 +304,18 @@ def kaiyang(x, y, c, lam, alpha):
 
 def louis_she(x, y, c, lam, alpha):
     """Mean over rows and features; the user subtracts Eq. 4."""
-    loss = (x - c.detach().index_select(0, y)).pow(2).mean()
-    (gradient,) = torch.autograd.grad(lam * loss, x)
-    delta = eq_4(x.detach(), y, c.detach())
-    return lam * loss.detach(), gradient, c.detach() - alpha * delta
+    return subtract_eq_4((x - c[y]).pow(2).mean(), lam, x, y, c, alpha)
 
 
 def metric_learning(x, y, c, lam, alpha):
     """Half squares of each row, averaged by a reducer; Eq. 4 on request."""
-    loss = (0.5 * own_rows(x, y, c.detach()).pow(2).sum(1)).mean()
+    return subtract_eq_4((x - c[y]).pow(2).sum(1).mean() / 2, lam, x, y, c, alpha)
+
+
+def subtract_eq_4(loss, lam, x, y, c, alpha):
     (gradient,) = torch.autograd.grad(lam * loss, x)
-    delta = eq_4(x.detach(), y, c.detach())
-    return lam * loss.detach(), gradient, c.detach() - alpha * delta
+    with torch.no_grad():
+        return lam * loss, gradient, c - alpha * eq_4(x, y, c)
 
 
 def descend(loss, lam, x, c, alpha):
@@ -387,38 +324,33 @@ def descend(loss, lam, x, c, alpha):
     return lam * loss.detach(), gradient, c.detach() - alpha * for_centers
 
 
-def conversion(name, lam, alpha, rows, row):
-    """The equivalent settings, as on the page "Which center loss?"."""
-    return {
-        jxgu1016: {"loss_weight": lam, "alpha": alpha / rows},
-        catalyst: {"reduction": "sum", "loss_weight": lam, "alpha": alpha},
-        kaiyang: {
-            "loss_weight": 2 * lam,
-            "alpha": 2 * lam * alpha / rows,
-            "normalize": False,
-        },
-        louis_she: {"loss_weight": 2 * lam / row, "alpha": alpha},
-        metric_learning: {"loss_weight": lam, "alpha": alpha},
-    }[name]
+# Equivalent loss_weight, alpha and other settings: the page "Which center loss?".
+SUMS = {"normalize": False}
+CONVERSIONS = {
+    jxgu1016: lambda lam, alpha, rows, _: (lam, alpha / rows, {}),
+    kaiyang: lambda lam, alpha, rows, _: (2 * lam, 2 * lam * alpha / rows, SUMS),
+    louis_she: lambda lam, alpha, _, row: (2 * lam / row, alpha, {}),
+    catalyst: lambda lam, alpha, *_: (lam, alpha, {"reduction": "sum"}),
+    metric_learning: lambda lam, alpha, *_: (lam, alpha, {}),
+}
 
 
-@pytest.mark.parametrize(
-    "copy", [jxgu1016, kaiyang, louis_she, catalyst, metric_learning]
-)
+@pytest.mark.parametrize("copy", CONVERSIONS)
 @pytest.mark.parametrize(("lam", "alpha"), [(1.0, 0.5), (0.03, 0.4)])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
 def test_formulas_of_common_implementations(copy, lam, alpha, dtype):
     """Within 1e-6 over five steps that change embeddings and centers."""
     rows, row = 30, 5
     x, y, _ = batch(rows, row, dtype=dtype)
-    loss_fn = module(row, dtype=dtype, **conversion(copy, lam, alpha, rows, row))
+    loss_weight, rate, other = CONVERSIONS[copy](lam, alpha, rows, row)
+    settings = {"loss_weight": loss_weight, "alpha": rate, "dtype": dtype, **other}
+    loss_fn = module(row, **settings)
     theirs_x, theirs_c = x.detach(), loss_fn.centers.clone()
     ours_x = x.detach()
     for _ in range(5):
         ours_x, theirs_x = ours_x.requires_grad_(), theirs_x.requires_grad_()
-        theirs, gradient, theirs_c = copy(
-            theirs_x, y, theirs_c.requires_grad_(), lam, alpha
-        )
+        theirs_c.requires_grad_()
+        theirs, gradient, theirs_c = copy(theirs_x, y, theirs_c, lam, alpha)
         loss, ours_gradient, centers = run(loss_fn, ours_x, y)
         close = {"rtol": 1e-6, "atol": 1e-6}
         torch.testing.assert_close(loss, theirs, **close)

@@ -1,25 +1,25 @@
 """Training: compiled, in mixed precision, with checkpointing, threads and loaders."""
 
 import os
-import subprocess
-import sys
+from functools import partial
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
 
-torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-
-from torch.nn.functional import cross_entropy  # noqa: E402
-from torch.utils.checkpoint import checkpoint  # noqa: E402
-
-import centerloss  # noqa: E402
-from centerloss.torch import CenterLoss  # noqa: E402
-from tests.torch import isolated_worker  # noqa: E402
-from tests.torch.batches import (  # noqa: E402
+import centerloss
+from centerloss.torch import CenterLoss
+from tests.helpers.processes import run_module
+from tests.torch.batches import (
     DTYPES,
+    assert_same_bits,
     batch,
     copied,
     module,
+    reductions,
+    run,
     same_bits,
 )
 
@@ -41,19 +41,26 @@ def compiling():
     torch._dynamo.reset()
 
 
-def one_call(loss_fn, call, dtype, weighted=True):
+@pytest.fixture
+def pair(compiling):
+    """A function that returns a compiled module, and the same one that is not."""
+
+    def make(backend="aot_eager", fullgraph=True, **settings):
+        compiled = compiling(module(**settings), backend=backend, fullgraph=fullgraph)
+        return compiled, module(**settings)
+
+    return make
+
+
+def one_call(loss_fn, dtype):
     """Loss, gradient, centers and the number of those that moved."""
     embeddings, labels, weights = batch(dtype=dtype)
-    loss = call(embeddings, labels, weights if weighted else None)
-    if loss.requires_grad:
-        loss.sum().backward()
-    return loss, embeddings.grad, loss_fn.centers, loss_fn.num_updated
-
-
-def assert_same(ours, expected):
-    for a, b in zip(ours[:-1], expected[:-1], strict=True):
-        assert (a is b is None) or same_bits(a, b)
-    assert ours[-1] == expected[-1]
+    loss = loss_fn(embeddings, labels, weights)
+    updated = torch.tensor(loss_fn.num_updated)
+    if not loss.requires_grad:
+        return loss, loss_fn.centers, updated
+    loss.sum().backward()
+    return loss, embeddings.grad, loss_fn.centers, updated
 
 
 @pytest.mark.parametrize(
@@ -66,30 +73,26 @@ def assert_same(ours, expected):
         (*DTYPES[3], "mean"),
     ],
 )
-def test_compiled_in_one_graph(compiling, dtype, centers_dtype, reduction):
+def test_compiled_in_one_graph(pair, dtype, centers_dtype, reduction):
     """Same bits as an eager call, in training and in eval mode."""
-    settings = {"reduction": reduction, "ignore_index": 2, "dtype": centers_dtype}
-    loss_fn, eager = module(**settings), module(**settings)
-    call = compiling(loss_fn, fullgraph=True, backend="aot_eager")
-    assert_same(one_call(loss_fn, call, dtype), one_call(eager, eager, dtype))
+    loss_fn, eager = pair(reduction=reduction, ignore_index=2, dtype=centers_dtype)
+    assert_same_bits(one_call(loss_fn, dtype), one_call(eager, dtype))
     assert not torch.equal(loss_fn.centers, module(dtype=centers_dtype).centers)
     loss_fn.eval(), eager.eval()
-    assert_same(one_call(loss_fn, call, dtype), one_call(eager, eager, dtype))
+    assert_same_bits(one_call(loss_fn, dtype), one_call(eager, dtype))
     with torch.no_grad():
-        assert_same(one_call(loss_fn, call, dtype), one_call(eager, eager, dtype))
+        assert_same_bits(one_call(loss_fn, dtype), one_call(eager, dtype))
 
 
 # Between two graphs, Dynamo reads .grad of a tensor that is not a leaf.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_compiled_with_weights_that_need_a_gradient(compiling):
+def test_compiled_with_weights_that_need_a_gradient(pair):
     """In more than one graph, and with the same numbers."""
-    embeddings, labels, weights = batch()
-    weights.requires_grad_()
-    loss_fn, eager = module(), module()
-    call = compiling(loss_fn, backend="aot_eager")
+    embeddings, labels, weights = batch(learned=True)
+    loss_fn, eager = pair(fullgraph=False)
     results = []
-    for run in (call, eager):
-        loss = run(embeddings, labels, weights)
+    for call in (loss_fn, eager):
+        loss = call(embeddings, labels, weights)
         results.append([loss, *torch.autograd.grad(loss, [embeddings, weights])])
     torch.testing.assert_close(*results)
     assert same_bits(loss_fn.centers, eager.centers)
@@ -98,51 +101,47 @@ def test_compiled_with_weights_that_need_a_gradient(compiling):
 @pytest.mark.parametrize(
     ("name", "value"), [("alpha", 0.125), ("loss_weight", 3.0), ("reduction", "sum")]
 )
-def test_compiled_with_settings_that_change(compiling, name, value):
+def test_compiled_with_settings_that_change(pair, name, value):
     """They are constants of the graph, and a new value is noticed."""
     embeddings, labels, _ = batch()
-    loss_fn, eager = module(), module()
-    call = compiling(loss_fn, fullgraph=True, backend="aot_eager")
+    loss_fn, eager = pair()
     for _ in range(2):
-        assert same_bits(call(embeddings, labels), eager(embeddings, labels))
+        assert same_bits(loss_fn(embeddings, labels), eager(embeddings, labels))
         assert same_bits(loss_fn.centers, eager.centers)
         setattr(loss_fn, name, value)
         setattr(eager, name, value)
-    assert same_bits(call(embeddings, labels), eager(embeddings, labels))
+    assert same_bits(loss_fn(embeddings, labels), eager(embeddings, labels))
 
 
-def test_compiled_between_explicit_updates(compiling):
+def test_compiled_between_explicit_updates(pair):
     """The compiled call reads the current centers."""
     embeddings, labels, _ = batch()
-    loss_fn, eager = module(auto_update=False), module(auto_update=False)
-    call = compiling(loss_fn, fullgraph=True, backend="aot_eager")
+    loss_fn, eager = pair(auto_update=False)
     for _ in range(2):
-        assert same_bits(call(embeddings, labels), eager(embeddings, labels))
+        assert same_bits(loss_fn(embeddings, labels), eager(embeddings, labels))
         assert loss_fn.update(embeddings, labels) == eager.update(embeddings, labels)
 
 
-def test_batches_of_any_size_compile_a_bounded_number_of_times(compiling):
+def test_batches_of_any_size_compile_a_bounded_number_of_times(pair):
     """At most four times: one size, any size, one row, no rows."""
     from torch._dynamo.testing import CompileCounter
 
     backend = CompileCounter()
-    loss_fn, eager = module(), module()
-    call = compiling(loss_fn, fullgraph=True, backend=backend)
+    loss_fn, eager = pair(backend)
     for rows in (24, 23, 7, 100, 1, 0, 24, 5, 1, 64, 3, 0):
         embeddings, labels, _ = batch(rows)
-        assert same_bits(call(embeddings, labels), eager(embeddings, labels))
+        assert same_bits(loss_fn(embeddings, labels), eager(embeddings, labels))
     assert same_bits(loss_fn.centers, eager.centers)
     assert 1 <= backend.frame_count <= 4
 
 
-def test_compiled_call_raises_and_changes_nothing(compiling):
-    loss_fn = module()
-    call = compiling(loss_fn, fullgraph=True, backend="aot_eager")
+def test_compiled_call_raises_and_changes_nothing(pair):
+    loss_fn, eager = pair()
     embeddings, labels, _ = batch()
     labels[5] = 7
     with pytest.raises(IndexError, match="^labels\\[5\\] is 7, but there are 7 class"):
-        call(embeddings, labels)
-    assert torch.equal(loss_fn.centers, module().centers)
+        loss_fn(embeddings, labels)
+    assert torch.equal(loss_fn.centers, eager.centers)
 
 
 class Network(torch.nn.Module):
@@ -156,7 +155,6 @@ class Network(torch.nn.Module):
         self.head = torch.nn.Linear(row, classes)
 
     def forward(self, x):
-        """Return embeddings and logits."""
         embeddings = self.body(x)
         return embeddings, self.head(embeddings)
 
@@ -171,25 +169,22 @@ def trained(compiled=None, steps=6):
         embeddings, logits = network(x)
         return cross_entropy(logits, y) + loss_fn(embeddings, y)
 
-    call = objective
     if compiled is not None:
-        call = compiled(objective, fullgraph=True, dynamic=True)
+        objective = compiled(objective, fullgraph=True, dynamic=True)
     losses = []
     for step in range(steps):
         rows = 32 if step % 3 != 2 else 11
         x, y = torch.randn(rows, 8), torch.randint(0, 6, (rows,))
         optimizer.zero_grad()
-        loss = call(x, y)
-        loss.backward()
+        losses.append(objective(x, y))
+        losses[-1].backward()
         optimizer.step()
-        losses.append(loss.detach())
     return torch.stack(losses), loss_fn.centers
 
 
 def test_network_and_loss_compiled_together(compiling):
     """By the default backend, to C++, for batches of any size."""
-    for ours, expected in zip(trained(compiling), trained(), strict=True):
-        torch.testing.assert_close(ours, expected)
+    torch.testing.assert_close(trained(compiling), trained())
 
 
 def test_compiled_call_makes_no_copy_of_the_centers(compiling):
@@ -211,28 +206,30 @@ def test_compiled_call_makes_no_copy_of_the_centers(compiling):
 # --- mixed precision -----------------------------------------------------------------
 
 
-def test_autocast_to_bfloat16():
-    """Embeddings in bfloat16 are passed to C without a copy; the loss is float32."""
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+def test_autocast(dtype):
+    """The loss is float32. A scaler skips the steps whose gradients overflow."""
     torch.manual_seed(0)
-    network, loss_fn = Network(), module()
-    expected = module()
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    network, loss_fn, expected = torch.nn.Linear(8, 6), module(loss_weight=10), module()
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
+    scaled = dtype is torch.float16
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**17, enabled=scaled)
     x, y = torch.randn(64, 8), torch.randint(0, 7, (64,))
     losses = []
     for _ in range(30):
         optimizer.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16):
-            embeddings, logits = network(x)
-            center_loss = loss_fn(embeddings, y)
-            loss = cross_entropy(logits, y) + center_loss
-        assert embeddings.dtype is torch.bfloat16
-        assert center_loss.dtype is torch.float32
+        with torch.autocast("cpu", dtype):
+            embeddings = network(x)
+            loss = loss_fn(embeddings, y)
+        assert (embeddings.dtype, loss.dtype) == (dtype, torch.float32)
         centerloss.step(copied(embeddings), y.numpy(), expected.centers.numpy())
-        loss.backward()
-        optimizer.step()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
         losses.append(loss.item())
     assert same_bits(loss_fn.centers, expected.centers)
     assert losses[-1] < losses[0] / 2
+    assert not scaled or scaler.get_scale() < 2.0**17
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32], ids=str)
@@ -249,65 +246,12 @@ def test_grad_scaler(dtype):
     torch.testing.assert_close(
         embeddings.grad.double(), expected, rtol=2 * rounding, atol=1e-5
     )
-    assert same_bits(loss_fn.centers, updated(dtype, rows))
+    updated = module()
+    updated.update(embeddings, labels)
+    assert same_bits(loss_fn.centers, updated.centers)
 
 
-def updated(dtype, rows):
-    loss_fn = module()
-    loss_fn.update(*batch(rows, dtype=dtype)[:2])
-    return loss_fn.centers
-
-
-def test_training_with_a_grad_scaler():
-    """It unscales, and skips the steps whose gradients overflow."""
-    torch.manual_seed(0)
-    network, loss_fn = torch.nn.Linear(8, 6), module(loss_weight=10.0)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.01)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**17)
-    x, y = torch.randn(64, 8), torch.randint(0, 7, (64,))
-    losses = []
-    for _ in range(20):
-        optimizer.zero_grad()
-        with torch.autocast("cpu", torch.float16):
-            embeddings = network(x)
-            loss = loss_fn(embeddings, y)
-        assert embeddings.dtype is torch.float16
-        scaler.scale(loss).backward()
-        scaler.step(optimizer)
-        scaler.update()
-        losses.append(loss.item())
-    assert scaler.get_scale() < 2.0**17
-    assert losses[-1] < losses[0] / 2
-
-
-# --- accumulation, checkpointing, loaders, threads -----------------------------------
-
-
-def test_gradient_accumulation():
-    """Gradients of two halves add up; centers are updated by each half."""
-    embeddings, labels, _ = batch()
-    still = module(auto_update=False, reduction="sum")
-    still(embeddings, labels).backward()
-    expected, embeddings.grad = embeddings.grad, None
-    for half in (slice(0, 10), slice(10, 24)):
-        still(embeddings[half], labels[half]).backward()
-    assert same_bits(embeddings.grad, expected)
-
-    moving, by_hand = module(), module()
-    for half in (slice(0, 10), slice(10, 24)):
-        moving(embeddings[half], labels[half]).backward()
-        by_hand.update(embeddings[half], labels[half])
-    assert same_bits(moving.centers, by_hand.centers)
-
-
-def test_gradient_accumulation_with_one_update():
-    embeddings, labels, _ = batch()
-    loss_fn, expected = module(auto_update=False), module()
-    for half in (slice(0, 10), slice(10, 24)):
-        loss_fn(embeddings[half], labels[half]).backward()
-    loss_fn.update(embeddings, labels)
-    expected(embeddings, labels)
-    assert same_bits(loss_fn.centers, expected.centers)
+# --- checkpointing, loaders, threads -------------------------------------------------
 
 
 def test_checkpointing_of_the_network():
@@ -316,21 +260,15 @@ def test_checkpointing_of_the_network():
     network, runs = Network(), []
     network.body.register_forward_pre_hook(lambda *_: runs.append(1))
     x, y = torch.randn(24, 8), torch.randint(0, 7, (24,))
-    grads, centers = [], []
-    for again in (False, True):
+    results = []
+    checkpointed = partial(checkpoint, network.body, use_reentrant=False)
+    for body in (network.body, checkpointed):
         network.zero_grad()
         loss_fn = module()
-        rows = (
-            checkpoint(network.body, x, use_reentrant=False)
-            if again
-            else network.body(x)
-        )
-        loss_fn(rows, y).backward()
-        grads.append(network.body[0].weight.grad.clone())
-        centers.append(loss_fn.centers)
+        loss_fn(body(x), y).backward()
+        results.append((network.body[0].weight.grad.clone(), loss_fn.centers))
     assert len(runs) == 3
-    assert same_bits(*centers)
-    torch.testing.assert_close(*grads)
+    torch.testing.assert_close(*results)
 
 
 @pytest.mark.parametrize("auto_update", [True, False])
@@ -340,8 +278,7 @@ def test_checkpointing_of_the_loss_itself(auto_update):
     loss_fn = module(auto_update=auto_update)
     twice = module(auto_update=False)
     checkpoint(loss_fn, embeddings, labels, use_reentrant=False).backward()
-    if auto_update:
-        twice.update(embeddings, labels)
+    for _ in range(2 if auto_update else 0):
         twice.update(embeddings, labels)
     assert same_bits(loss_fn.centers, twice.centers)
 
@@ -349,15 +286,8 @@ def test_checkpointing_of_the_loss_itself(auto_update):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_workers_of_a_loader():
     """In a fresh interpreter: the module in the parent and in workers."""
-    done = subprocess.run(
-        [sys.executable, isolated_worker.__file__],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == "True True\n"
+    printed = run_module("tests.torch.isolated_worker", timeout=120)
+    assert printed == "True True\n"
 
 
 @pytest.fixture
@@ -373,19 +303,16 @@ def threads():
     set_both(*before)
 
 
-def test_same_bits_on_any_number_of_threads(threads):
+@reductions
+def test_same_bits_on_any_number_of_threads(threads, reduction):
     """PyTorch's threads and ours, in a batch that is large enough for several."""
     results = []
     for numbers in [(1, 1), (2, 1), (1, 2), (2, 4)]:
         threads(*numbers)
-        embeddings, labels, weights = batch(4100, 128, 900)
-        loss_fn = module(128, 900)
-        loss = loss_fn(embeddings, labels, weights)
-        (2 * loss).backward()
-        results.append((loss.detach(), embeddings.grad, loss_fn.centers))
+        loss_fn = module(128, 900, reduction=reduction)
+        results.append(run(loss_fn, *batch(4100, 128, 900)))
     for other in results[1:]:
-        pairs = zip(other, results[0], strict=True)
-        assert [same_bits(a, b) for a, b in pairs] == [True] * 3
+        assert_same_bits(other, results[0])
 
 
 # --- the purpose: compact classes ----------------------------------------------------
