@@ -49,7 +49,8 @@ def _loss_in_c(batch: Batch, settings: Settings, *, moves_centers: bool) -> Tens
     embeddings, labels, centers, weights = batch
     compiling = torch.compiler.is_compiling()
     operations = _operations(embeddings, compiling)
-    if not compiling:  # is_inference() cannot be traced
+    # is_inference() cannot be traced. What torch.compile traces is not counted as run.
+    if not compiling:  # pragma: no branch
         embeddings, labels = _saveable(embeddings), _saveable(labels)
         weights = weights if weights is None else _saveable(weights)
     batch = Batch(_rows(embeddings), labels, centers, weights)

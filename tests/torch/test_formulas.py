@@ -358,3 +358,23 @@ def test_formulas_of_common_implementations(copy, lam, alpha, dtype):
         torch.testing.assert_close(centers, theirs_c, **close)
         ours_x = ours_x.detach() - 0.1 * ours_gradient
         theirs_x = theirs_x.detach() - 0.1 * gradient
+
+
+class Subclass(torch.Tensor):
+    """A tensor whose operations PyTorch dispatches, so it has to find operators."""
+
+
+@pytest.mark.parametrize("auto_update", [True, False])
+def test_subclasses_of_tensors_go_through_the_operators(auto_update):
+    embeddings, labels, _ = batch()
+    wrapped = embeddings.detach().as_subclass(Subclass).requires_grad_()
+    plain, other = module(auto_update=auto_update), module(auto_update=auto_update)
+    loss, expected = other(wrapped, labels), plain(embeddings, labels)
+    loss.backward()
+    expected.backward()
+    with torch.no_grad():
+        assert same_bits(other(wrapped, labels), plain(embeddings, labels))
+    assert other.update(wrapped, labels) == plain.update(embeddings, labels)
+    assert same_bits(loss, expected)
+    assert same_bits(wrapped.grad, embeddings.grad)
+    assert same_bits(other.centers, plain.centers)
