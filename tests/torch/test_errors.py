@@ -1,8 +1,4 @@
-"""Every wrong call of the module raises its error and changes nothing.
-
-The wrong calls are those of the NumPy functions that tensors can have; then those that
-only tensors can have.
-"""
+"""Every wrong call of the module raises its error and changes nothing."""
 
 import numpy as np
 import pytest
