@@ -124,33 +124,28 @@ TASKS = "/proc/self/task"
 
 @pytest.mark.skipif(not os.path.exists(TASKS), reason="needs Linux's /proc")
 @pytest.mark.usefixtures("two_threads")
-def test_signals_that_worker_threads_block():
-    """All that the program may handle, but none that a crash raises in the thread."""
+def test_worker_threads_block_signals_for_the_program():
+    """Signals of a crash are in test_crash_reports.py."""
     batch, done = large_batch(), threading.Event()
 
     def work():
         while not done.is_set():
             centerloss.loss(*batch)
 
-    others, masks = set(os.listdir(TASKS)), []
+    others, masks = set(os.listdir(TASKS)), {}
     thread = threading.Thread(target=work)
     thread.start()
     deadline = time.perf_counter() + 30
-    while len(masks) < 50 and time.perf_counter() < deadline:
+    while len(masks) < 20 and time.perf_counter() < deadline:
         for task in set(os.listdir(TASKS)) - others - {str(thread.native_id)}:
             with contextlib.suppress(OSError):  # it has ended meanwhile
                 status = Path(TASKS, task, "status").read_text()
-                masks += re.findall(r"SigBlk:\s+(\w+)", status)
+                masks[task] = int(re.search(r"SigBlk:\s+(\w+)", status)[1], 16)
     done.set()
     thread.join()
-    blocked = [
-        {number for number in signal.valid_signals() if int(mask, 16) >> number - 1 & 1}
-        for mask in masks
-    ]
-    assert {signal.SIGINT, signal.SIGTERM, signal.SIGUSR1} <= set.intersection(*blocked)
-    # While a thread starts, the C library may block all signals.
-    crash = {signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL}
-    assert not crash & set.intersection(*blocked)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        blocking = sum(mask >> number - 1 & 1 for mask in masks.values())
+        assert blocking > len(masks) / 2  # a thread that is ending shows none
 
 
 @posix
