@@ -115,6 +115,17 @@ def test_an_overlap_of_one_element(name):
     assert not memory.any()
 
 
+@pytest.mark.parametrize("labels_first", [True, False])
+def test_an_overlap_of_one_byte(labels_first):
+    memory = np.zeros(K * D * 4 + 64, np.uint8)
+    start = 32 - memory.ctypes.data % 16
+    out = memory[start : start + K * D * 4].view(np.float32).reshape(K, D)
+    first = start - K + 1 if labels_first else start + K * D * 4 - 1
+    labels = memory[first : first + K]
+    with pytest.raises(ValueError, match="^out overlaps labels in memory$"):
+        centerloss.gradient(np.ones((K, D), np.float32), labels, out.copy(), out=out)
+
+
 @pytest.mark.parametrize("dtype", ["<f2", ">f2", ml_dtypes.bfloat16])
 def test_half_features_need_float32_centers(dtype):
     dtype = np.dtype(dtype)
