@@ -253,7 +253,7 @@ def test_views_beyond_the_address_space(stride, rows):
     assert np.all(memory == 1)
 
 
-@pytest.mark.parametrize("stride", [2**40, -(2**40)])
+@pytest.mark.parametrize("stride", [2**20, -(2**20)])
 def test_a_large_stride_is_no_overlap(stride):
     """NumPy is asked, as the features are between the two rows of the centers."""
     memory = np.zeros(3 * D, np.float32)
