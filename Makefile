@@ -118,9 +118,9 @@ docs: $(READY) ## build the documentation in build/docs
 wheel: ## build the wheel from the sdist, and test it with each CPython found
 	tools/wheel
 
-fuzz: $(READY) ## fuzz the C for two minutes, and make 100 000 random calls from Python
+fuzz: $(READY) ## fuzz the C for two minutes, and make 20 000 random calls from Python
 	tools/fuzz 120
-	$(RUN) -m tests.fuzz.arguments --calls 100000 --seed 1
+	$(RUN) -m pytest -q tests/fuzz/test_calls.py --hypothesis-profile=fuzz
 
 leaks: $(READY) ## call each function 10 000 times, and kill a saving process 50 times
 	$(RUN) -m tests.isolated.leaks --calls 10000

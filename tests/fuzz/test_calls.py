@@ -119,6 +119,7 @@ def bad_value(draw, call):
     array = call.get(name)
     if not isinstance(array, np.ndarray) or not array.size or array.ndim != 1:
         return
+    array = np.asarray(array)  # not a subclass that overrides assignment
     row = draw(st.integers(0, len(array) - 1))
     if array.dtype.kind in "iu" and array.flags.writeable:
         info = np.iinfo(array.dtype)
