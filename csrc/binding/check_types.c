@@ -214,7 +214,7 @@ raise_labels_dtype(const py_call *call)
 static bool
 check_labels_dtype(const py_call *call)
 {
-    if (!PyArray_ISINTEGER(call->labels)) {
+    if (!PyArray_ISINTEGER(call->labels) && !PyArray_ISBOOL(call->labels)) {
         raise_labels_dtype(call);
         return false;
     }

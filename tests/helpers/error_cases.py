@@ -178,12 +178,12 @@ def _dtypes(words):
             message += f": pass {words.cast('features', 'float32')}"
         yield replaced("features", array, TypeError, message, "dtype")
     for labels in (
-        *(np.zeros(B, dtype) for dtype in ("f4", "?", "O", "c16", "U1", "m8[s]")),
-        *(np.zeros(0), [0.0, 1.0, 0.0, 1.0], [True] * B, [2**70] * B),
+        *(np.zeros(B, dtype) for dtype in ("f4", "O", "c16", "U1", "m8[s]")),
+        *(np.zeros(0), [0.0, 1.0, 0.0, 1.0], [2**70] * B),
     ):
         dtype = np.asarray(labels).dtype
         message = f"{words['labels']} has dtype {dtype}, expected an integer dtype"
-        if dtype.kind in "fb":
+        if dtype.kind == "f":
             message += f": pass {words.cast('labels', 'int64')}"
         yield replaced("labels", labels, TypeError, message, "dtype")
 
@@ -278,6 +278,8 @@ def _shapes(words):
                 f"{words[name]} has shape {shape}, expected {(B,)}: "
                 f"one {one} per row of {words['features']}"
             )
+            if shape in ((B, 1), (1, B)):
+                message += f"; pass {words[name]}.ravel()"
             array = good[: int(np.prod(shape))].reshape(shape)
             yield replaced(name, array, ValueError, message, "shape")
 
