@@ -5,8 +5,8 @@ Each function has the signature, the results and the errors of its namesake in
 what a function computes, or to check a port. Results agree within rounding, not bit by
 bit. The arguments are checked by the same code.
 
-The labels have any shape S with at least one axis, such as (B,). A batch has a row for
-each of the B labels: features of shape S + (...), whose other axes have D values in all.
+The labels have any shape S with at least one axis, such as (B,). There are B of them,
+and a row for each: features of shape S + (...), whose other axes have D values in all.
 
 In the formulas x_i is row i of the features, y_i its label, c_j center j,
 d_i = x_i - c_{y_i}, w_i a sample weight (1 unless given), n_j the sum of w_i over the

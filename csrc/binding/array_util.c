@@ -8,6 +8,28 @@ py_is_native(PyArrayObject *array)
     return PyArray_ISNOTSWAPPED(array);
 }
 
+bool
+py_is_bfloat16(PyArray_Descr *dtype)
+{
+    if (dtype->type_num < NPY_USERDEF || PyDataType_ELSIZE(dtype) != 2) {
+        return false;
+    }
+    PyObject *name = PyType_GetName(dtype->typeobj);
+    if (name == NULL) { /* GCOVR_EXCL_START: only a static type's may be missing */
+        PyErr_Clear();
+        return false;
+    } /* GCOVR_EXCL_STOP */
+    const bool same = PyUnicode_CompareWithASCIIString(name, "bfloat16") == 0;
+    Py_DECREF(name);
+    return same;
+}
+
+bool
+py_is_real(PyArrayObject *array)
+{
+    return PyArray_ISFLOAT(array) || PyArray_ISINTEGER(array) || PyArray_ISBOOL(array);
+}
+
 int64_t
 py_count_rows(PyArrayObject *array, int axes)
 {
@@ -122,6 +144,31 @@ py_make_native(PyArrayObject **array, int flags)
 {
     PyArray_Descr *dtype = PyArray_DescrNewByteorder(PyArray_DESCR(*array), NPY_NATIVE);
     return dtype != NULL && py_replace(array, PyArray_FromArray(*array, dtype, flags));
+}
+
+PyObject *
+py_take_exception(void)
+{
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    if (traceback != NULL) {
+        PyException_SetTraceback(exception, traceback);
+    }
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+    return exception;
+}
+
+void
+py_set_cause(PyObject *cause)
+{
+    PyObject *type, *exception, *traceback;
+    PyErr_Fetch(&type, &exception, &traceback);
+    PyErr_NormalizeException(&type, &exception, &traceback);
+    PyException_SetCause(exception, Py_NewRef(cause));
+    PyException_SetContext(exception, cause);
+    PyErr_Restore(type, exception, traceback);
 }
 
 PyArrayObject *

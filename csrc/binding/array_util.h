@@ -9,6 +9,15 @@
 bool
 py_is_native(PyArrayObject *array);
 
+/* The bfloat16 of ml_dtypes is recognized by its name: its type number differs from
+ * process to process, and ml_dtypes is not required. */
+bool
+py_is_bfloat16(PyArray_Descr *dtype);
+
+/* Do the values keep their meaning when cast to another real dtype? */
+bool
+py_is_real(PyArrayObject *array);
+
 /* Rows: what the first `axes` axes of an array index, in C order. The others are the
  * values of a row. */
 
@@ -54,6 +63,14 @@ py_replace(PyArrayObject **array, PyObject *converted);
 /* Replace an array by a copy in native byte order that has the given flags. */
 bool
 py_make_native(PyArrayObject **array, int flags);
+
+/* Take the exception that is set: a new reference. */
+PyObject *
+py_take_exception(void);
+
+/* Make an exception the cause of the one that is set. Steals the reference. */
+void
+py_set_cause(PyObject *cause);
 
 /* New C-contiguous arrays, uninitialized. */
 PyArrayObject *

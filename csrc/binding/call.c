@@ -67,18 +67,35 @@ py_call_read(py_call *call, const py_signature *signature,
     return py_parse(call, interned, args, n_args, keywords) && py_call_check(call);
 }
 
+/* PyTorch's default for labels of rows to leave out. */
+enum {
+    USUAL_IGNORE_INDEX = -100
+};
+
 static void
 raise_bad_label(const py_call *call, int64_t row)
 {
+    const long long K = (long long)call->batch.K;
+    char range[48] = "";
+    if (K > 0) {
+        PyOS_snprintf(range, sizeof(range), " (0 to %lld)", K - 1);
+    }
     PyObject *label =
         PyObject_CallMethod((PyObject *)call->labels, "item", "n", (Py_ssize_t)row);
     PyObject *index = label != NULL ? py_index_text(call->labels, row) : NULL;
-    if (index != NULL) {
-        PyErr_Format(PyExc_IndexError, "%s[%U] is %S, but there are %lld classes",
-                     call->names[LABELS], index, label, (long long)call->batch.K);
+    PyObject *usual = index != NULL ? PyLong_FromLong(USUAL_IGNORE_INDEX) : NULL;
+    if (usual != NULL) {
+        const bool hint = !call->batch.has_ignore_index &&
+                          PyObject_RichCompareBool(label, usual, Py_EQ) == 1;
+        PyErr_Format(PyExc_IndexError,
+                     "%s[%U] is %S, but there are %lld classes%s%s%s%s",
+                     call->names[LABELS], index, label, K, range, hint ? ": " : "",
+                     hint ? call->names[IGNORE_INDEX] : "",
+                     hint ? "=-100 leaves such rows out" : "");
     }
     Py_XDECREF(label);
     Py_XDECREF(index);
+    Py_XDECREF(usual);
 }
 
 bool

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "call.h"
-#include "check_values.h"
 
 const char py_check_doc[] =
     "check($module, function, arguments, names=None, tensors=False)\n"

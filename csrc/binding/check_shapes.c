@@ -1,7 +1,6 @@
 #include "check_shapes.h"
 
 #include "array_util.h"
-#include "check_values.h"
 
 static bool
 same_lengths(PyArrayObject *a, PyArrayObject *b, int axes)
@@ -201,7 +200,8 @@ check_rows(py_call *call)
     }
     const int expected = py_find_row_axes(call);
     if (expected == 0) {
-        return fail_row_length(call, same ? axes : 1, 0);
+        const bool has_rows = same && axes < PyArray_NDIM(call->features);
+        return fail_row_length(call, has_rows ? axes : 1, 0);
     }
     if (same && axes < expected) {
         return fail_row_length(call, axes, expected);

@@ -7,12 +7,6 @@
 #include "check_types.h"
 #include "overlap.h"
 
-const char *const py_reduction_names[3] = {
-    [CL_NONE] = "none",
-    [CL_SUM] = "sum",
-    [CL_MEAN] = "mean",
-};
-
 static bool
 read_reduction(py_call *call)
 {

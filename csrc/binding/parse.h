@@ -26,6 +26,9 @@ enum {
 
 extern const char *const py_argument_names[ARGUMENTS];
 
+/* The values of `reduction`. */
+extern const char *const py_reduction_names[3];
+
 /* What `out` receives. */
 typedef enum {
     OUT_NOTHING,

@@ -262,6 +262,97 @@ def test_bool_labels_are_zero_and_one(cl, name):
 
 @pytest.mark.parametrize("name", MOVES_CENTERS)
 def test_bool_labels_outside_the_classes(cl, name):
-    x, y, c = batch((3, 3), 1)
+    x, _, c = batch((3, 3), 1)
     with pytest.raises(IndexError, match=r"^labels\[1\] is True, but there are 1 cla"):
         getattr(cl, name)(x, [False, True, False], c)
+
+
+# --- errors -------------------------------------------------------------------------
+
+
+@every_call
+def test_bad_values_have_an_index_for_each_axis(cl, name):
+    x, y, c = shaped((2, 1, 3), (4,), 5)
+    w = np.ones(y.shape)
+    w[1, 0, 2] = -1
+    with pytest.raises(ValueError, match=r"^sample_weight\[1, 0, 2\] is -1\.0, expec"):
+        getattr(cl, name)(x, y, c, sample_weight=w)
+    y[1, 0, 1] = 7
+    with pytest.raises(IndexError, match=r"^labels\[1, 0, 1\] is 7, but there are 5"):
+        getattr(cl, name)(x, y, c)
+    with pytest.raises(IndexError, match=r"^labels\[1, 0, 1\] is 7, but there are 5"):
+        getattr(cl, name)(x, np.asfortranarray(y.astype(">i2")), c)
+
+
+def message_of(x_shape, y_shape, c_shape, **options):
+    """The error of a call with arrays of these shapes."""
+    x, c = np.ones(x_shape, np.float32), np.ones(c_shape, np.float32)
+    arguments = {"features": x, "labels": np.zeros(y_shape, int), "centers": c}
+    with pytest.raises(ValueError, match="shape") as raised:
+        check("loss", {**arguments, **options})
+    return str(raised.value)
+
+
+@pytest.mark.kernels
+@pytest.mark.parametrize(
+    ("features", "labels", "centers", "message"),
+    [
+        (
+            *((2, 4, 8), (2, 8), (3, 4)),
+            "features has shape (2, 4, 8), expected (2, 8, 4) for labels of shape "
+            "(2, 8): pass np.moveaxis(features, 1, -1)",
+        ),
+        (
+            *((2, 5, 4), (3, 5), (3, 4)),
+            "labels has shape (3, 5), expected (2, 5): one label per row of features",
+        ),
+        (
+            *((2, 5, 4), (2, 5, 1), (3, 4)),
+            "labels has shape (2, 5, 1), expected (2, 5): one label per row of "
+            "features",
+        ),
+        (
+            *((2, 5, 4), (2, 5, 3), (3, 4)),
+            "labels has shape (2, 5, 3), expected (2, 5): one label per row of "
+            "features; pass labels.argmax(axis=2)",
+        ),
+        (  # as many classes as values
+            *((4, 6), (4, 6), (6, 6)),
+            "labels has shape (4, 6), expected (4,): one label per row of features; "
+            "pass labels.argmax(axis=1)",
+        ),
+        (
+            *((4, 6), (4, 6), (3, 6)),
+            "labels has shape (4, 6), expected (4,): one label per row of features",
+        ),
+        (
+            *((4, 6), (2, 2), (3, 6)),
+            "labels has shape (2, 2), expected (4,): one label per row of features",
+        ),
+        (
+            *((4, 6), (4, 1), (1, 6)),
+            "labels has shape (4, 1), expected (4,): one label per row of features; "
+            "pass labels.ravel()",
+        ),
+        (
+            *((2, 5, 7), (2, 5), (3, 4)),
+            "features has 7 values per row, but centers has 4: shapes (2, 5, 7) and "
+            "(3, 4)",
+        ),
+        (
+            *((2, 5, 3, 2), (2,), (3, 6)),
+            "features has 30 values per row, but centers has 6: shapes (2, 5, 3, 2) "
+            "and (3, 6); for rows of length 6, labels needs shape (2, 5)",
+        ),
+    ],
+)
+def test_shapes_that_do_not_match(features, labels, centers, message):
+    assert message_of(features, labels, centers) == message
+
+
+@pytest.mark.kernels
+def test_weights_have_the_shape_of_the_labels():
+    message = "expected (2, 5): one weight per row of features"
+    for shape in ((10,), (5, 2), (2, 5, 1), (2,)):
+        given = message_of((2, 5, 4), (2, 5), (3, 4), sample_weight=np.ones(shape))
+        assert given == f"sample_weight has shape {shape}, {message}"
