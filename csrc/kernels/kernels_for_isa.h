@@ -68,12 +68,12 @@ segment_end(const cl_plan *plan, int64_t from, int64_t stop)
     return to;
 }
 
-/* What a row adds to the weight of its class, given 1/2 ||d||^2. A row to be left out
- * makes the weight NaN, and it stays NaN: the sum of the class has to be done over. */
-CL_INLINE double
-weight_or_nan(const cl_pass *pass, double weight, double half_square)
+/* Given the total of 1/2 ||d||^2 of some rows: may there be one to be left out? The
+ * weight of its class then becomes NaN, and stays NaN: the sum has to be done over. */
+CL_INLINE bool
+may_have_nonfinite(const cl_pass *pass, double total)
 {
-    return half_square <= DBL_MAX || !pass->skip_nonfinite ? weight : NAN;
+    return !isfinite(total) && pass->skip_nonfinite;
 }
 
 CL_INLINE void

@@ -24,7 +24,7 @@ typedef struct {
     double *restrict sum;       /* ACCUMULATE: (D,) sum of w_i d_i so far */
     double rate;                /* SINGLETON: c += rate * d */
     const char *next_x;         /* a later row, prefetched meanwhile, or NULL */
-    const char *next_c;         /* its center, likewise */
+    const char *next_c;         /* its center; prefetched if next_x is not NULL */
 } NAME(row_task);
 
 /* c + rate * sum */
@@ -44,7 +44,6 @@ NAME(block)(f64x8 squares, const NAME(row_task) * row, int64_t j, int what, int 
     const CENTERS d = ON_CENTERS(sub)(ON_FEATURES(load)(row->x + j, n), c, n);
     const f64x8 wide = ON_CENTERS(widen)(d, n);
     if (what & SINGLETON) {
-        ON_CENTERS(store)(row->old + j, c, n);
         ON_CENTERS(store)(row->updated + j, NAME(moved)(c, wide, row->rate, n), n);
     }
     if (what & ACCUMULATE) {
@@ -76,12 +75,16 @@ NAME(row)(const NAME(row_task) * row, int64_t D, int what)
     for (; j + 2 * LANES <= D; j += 2 * LANES) {
         if (row->next_x != NULL) {
             prefetch(row->next_x + j * (int64_t)sizeof(FEATURE), x_step);
-        }
-        if (row->next_c != NULL) {
             prefetch(row->next_c + j * (int64_t)sizeof(CENTER), c_step);
+        }
+        if (what & SINGLETON) {
+            copy_parts(row->old + j, row->c + j, 2 * LANES * sizeof(CENTER));
         }
         even = NAME(block)(even, row, j, what, LANES);
         odd = NAME(block)(odd, row, j + LANES, what, LANES);
+    }
+    if (what & SINGLETON) {
+        memcpy(row->old + j, row->c + j, (size_t)(D - j) * sizeof(CENTER));
     }
     if (D & 8) {
         even = NAME(block)(even, row, j, what, 8);
@@ -118,7 +121,7 @@ NAME(init_row_task)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_
     row->scale = (CENTER)(row->weight * pass->factor);
     row->sum = sum;
     row->next_x = NULL;
-    row->next_c = NULL;
+    row->next_c = (const char *)row->c;
 }
 
 /* Prefetch row `later` and its center, unless that is the current one: rows in class
@@ -144,7 +147,7 @@ NAME(prefetch_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t
         const char *c = b->centers + label * b->center_stride;
         prefetch(c, is_short ? c_bytes : 0);
         prefetch(c + c_bytes - 1, 1);
-        row->next_c = is_short ? NULL : c;
+        row->next_c = c;
         if (plan->in_batch_order && row->sum != NULL) {
             const double *sum = row->sum + (label - plan->labels[i]) * plan->sum_size;
             prefetch((const char *)sum, (b->D + 1) * (int64_t)sizeof(*sum));
@@ -229,8 +232,8 @@ NAME(finalize_class)(const cl_pass *pass, int64_t label, int64_t class_index,
     }
 }
 
-/* The row at a position in class order; returns what weight_or_nan() does. `sum` is
- * the class's or, for SINGLETON, where the old center is kept. */
+/* The row at a position in class order; returns 1/2 ||d||^2. `sum` is the class's or,
+ * for SINGLETON, where the old center is kept. */
 CL_INLINE double
 NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *sum,
                   int what)
@@ -252,7 +255,10 @@ NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *
     if (what & GRADIENT) {
         plan->losses[i] = row.weight * loss;
     }
-    return weight_or_nan(pass, row.weight, loss);
+    if (what & ACCUMULATE) {
+        sum[pass->batch->D] += row.weight;
+    }
+    return loss;
 }
 
 /* Class order: the class's rows that are finite, at the positions start..stop-1, are
@@ -320,9 +326,9 @@ CL_INLINE int64_t
 NAME(singleton)(const cl_pass *pass, int64_t position, int64_t label, double *old)
 {
     const cl_batch *b = pass->batch;
-    const double weight =
+    const double loss =
         NAME(process_row)(pass, position, label, old, GRADIENT | SINGLETON);
-    if (isnan(weight)) {
+    if (may_have_nonfinite(pass, loss)) {
         memcpy(pass->centers + label * b->center_stride, old,
                (size_t)b->D * sizeof(CENTER));
         return 0;
@@ -343,18 +349,20 @@ NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sums, int what)
         pass->finalize == CL_UPDATE && pass->batch->weights == NULL) {
         return NAME(singleton)(pass, start, label, sums);
     }
-    double *segment_sum = sums;
+    double *segment_sum = sums, total = 0;
     for (int64_t from = start, to; from < stop; from = to) {
         to = segment_end(plan, from, stop);
         clear_sum(segment_sum, D);
         for (int64_t position = from; position < to; position++) {
-            segment_sum[D] +=
-                NAME(process_row)(pass, position, label, segment_sum, what);
+            total += NAME(process_row)(pass, position, label, segment_sum, what);
         }
         if (segment_sum != sums) {
             add_sum(sums, segment_sum, D);
         }
         segment_sum = sums + plan->sum_size;
+    }
+    if (may_have_nonfinite(pass, total)) {
+        sums[D] = NAN;
     }
     if (is_whole_class) {
         return NAME(finalize_rows)(pass, start, stop, chunk->class_index, sums);
@@ -410,12 +418,14 @@ NAME(finalize_chunks)(const cl_pass *pass, double *sums)
     return finalized;
 }
 
-CL_INLINE void
+/* Returns the total of the rows' 1/2 ||d||^2. */
+CL_INLINE double
 NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
                  int what)
 {
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D;
+    double total = 0;
     for (int64_t i = first; i < last; i++) {
         const int64_t label = plan->labels[i];
         if (label < 0) {
@@ -428,11 +438,13 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
             NAME(prefetch_row)(&row, pass, i, i + pass->prefetch_distance);
         }
         const double loss = NAME(row)(&row, D, what);
-        sum[D] += weight_or_nan(pass, row.weight, loss);
+        total += loss;
+        sum[D] += row.weight;
         if (what & GRADIENT) {
             plan->losses[i] = row.weight * loss;
         }
     }
+    return total;
 }
 
 static void
@@ -440,13 +452,16 @@ NAME(segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
 {
     const int64_t n = pass->batch->K * pass->plan->sum_size;
     memset(sums, 0, (size_t)n * sizeof(*sums));
-    if (pass->gradient == NULL) {
-        NAME(segment_as)(pass, first, last, sums, ACCUMULATE);
-    }
-    else {
-        NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
-    }
+    const double total =
+        pass->gradient == NULL
+            ? NAME(segment_as)(pass, first, last, sums, ACCUMULATE)
+            : NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
     finish_stores(pass);
+    if (may_have_nonfinite(pass, total)) {
+        for (int64_t label = 0; label < pass->batch->K; label++) {
+            sums[label * pass->plan->sum_size + pass->batch->D] = NAN;
+        }
+    }
 }
 
 /* Batch order: the rows that are finite are added up again, as if there were no others,
@@ -476,8 +491,6 @@ NAME(sum_finite_batch)(const cl_pass *pass)
     }
 }
 
-/* Once a class turns out to have rows to be left out, all sums are done over: those of
- * the classes before it, which are finalized already, are not used again. */
 static int64_t
 NAME(finalize_segments)(const cl_pass *pass)
 {
@@ -490,7 +503,7 @@ NAME(finalize_segments)(const cl_pass *pass)
             continue;
         }
         const double *sum = add_segments(pass, label);
-        if (isnan(sum[D])) {
+        if (isnan(sum[D])) { /* as for all classes, so this is the first */
             NAME(sum_finite_batch)(pass);
             done_over = true;
             sum = add_segments(pass, label);

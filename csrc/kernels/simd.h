@@ -176,6 +176,18 @@ f64x8_total(f64x8 v)
     return two[0] + two[1];
 }
 
+/* memcpy in whole parts, of which the size is a multiple: GCC would copy 16 bytes at a
+ * time. */
+CL_INLINE void
+copy_parts(void *to, const void *from, size_t size)
+{
+    for (size_t i = 0; i < size; i += sizeof(d_part)) {
+        d_part part;
+        memcpy(&part, (const char *)from + i, sizeof(part));
+        memcpy((char *)to + i, &part, sizeof(part));
+    }
+}
+
 /* Store past the caches if HAS_STREAM, for results too large to stay in them. Both
  * addresses and the size are multiples of STREAM_BYTES. */
 CL_INLINE void
