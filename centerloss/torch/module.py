@@ -1,7 +1,7 @@
 """The module: centers, settings, and when the centers are updated."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,26 @@ class _LastUpdate:
 
     def set(self, labels: Tensor, ignore_index: int | None) -> None:
         self.labels, self.ignore_index = labels.clone(), ignore_index
+
+
+class _Group:
+    """A process group, or "world". Copies of a module share it, pickles leave it out."""
+
+    def __init__(self, given: dist.ProcessGroup | Literal["world"] | None) -> None:
+        self.given = given
+
+    def find(self) -> dist.ProcessGroup | None:
+        """Return the group; "world" only exists while PyTorch has process groups."""
+        if self.given != "world":
+            return self.given
+        initialized = dist.is_available() and dist.is_initialized()
+        return dist.group.WORLD if initialized else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Group":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Group, ("world" if self.given == "world" else None,)
 
 
 class CenterLoss(nn.Module):
@@ -62,11 +82,13 @@ class CenterLoss(nn.Module):
         Whether calls in training mode update the centers. If not, only `update` does.
         Turn it off if a forward pass runs more than once per backward pass, as in
         gradient checkpointing around the loss itself.
-    process_group : torch.distributed.ProcessGroup, optional
+    process_group : torch.distributed.ProcessGroup or "world", optional
         Update the centers with the rows of all ranks of the group, in the order of the
         ranks. All ranks then hold the centers that a single process with the whole
         batch would have. Every rank must make the same calls. The loss is the loss of
-        the rank's own rows.
+        the rank's own rows. "world" is the default group at the time of a call, or none
+        if `torch.distributed` is not initialized then. A copy of the module shares the
+        group; a pickle keeps "world" and leaves out any other group.
     device, dtype : optional
         Device and dtype of the centers, float32 or float64; PyTorch's defaults if not
         given.
@@ -140,7 +162,6 @@ class CenterLoss(nn.Module):
     normalize: bool
     ignore_index: int | None
     auto_update: bool
-    process_group: dist.ProcessGroup | None
 
     def __init__(
         self,
@@ -154,7 +175,7 @@ class CenterLoss(nn.Module):
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | Tensor = "normal",
         auto_update: bool = True,
-        process_group: dist.ProcessGroup | None = None,
+        process_group: dist.ProcessGroup | Literal["world"] | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -168,11 +189,6 @@ class CenterLoss(nn.Module):
         self.ignore_index = ignore_index
         if not isinstance(auto_update, bool):
             raise TypeError(f"auto_update is {auto_update!r}, expected True or False")
-        if not isinstance(process_group, dist.ProcessGroup | None):
-            raise TypeError(
-                f"process_group is {process_group!r}, expected one as from "
-                "torch.distributed.new_group()"
-            )
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
@@ -224,6 +240,23 @@ class CenterLoss(nn.Module):
             self.centers.zero_()
 
     @property
+    def process_group(self) -> dist.ProcessGroup | Literal["world"] | None:
+        """The group whose rows update the centers, "world", or None."""
+        return self._group.given
+
+    @process_group.setter
+    def process_group(
+        self, group: dist.ProcessGroup | Literal["world"] | None
+    ) -> None:
+        world = isinstance(group, str) and group == "world"
+        if not (group is None or world or isinstance(group, dist.ProcessGroup)):
+            raise TypeError(
+                f"process_group is {group!r}, expected None, 'world' or a group as "
+                "from torch.distributed.new_group()"
+            )
+        self._group = _Group(group)
+
+    @property
     def num_updated(self) -> int:
         """Number of centers in the last update; 0 before the first."""
         labels, ignore_index = self._last_update.labels, self._last_update.ignore_index
@@ -266,7 +299,7 @@ class CenterLoss(nn.Module):
         if not (self.auto_update and self.training and needs_gradient):
             return _dispatch.loss(batch, settings)
         in_c = _dispatch.can_use_c(embeddings, sample_weight)
-        if in_c and self.process_group is None:
+        if in_c and self._group.find() is None:
             loss = _dispatch.step(batch, settings)
             self._last_update.set(labels, settings.ignore_index)
             return loss
@@ -379,7 +412,8 @@ class CenterLoss(nn.Module):
         embeddings = embeddings.detach()
         weights = sample_weight if sample_weight is None else sample_weight.detach()
         batch = Batch(embeddings, labels, self.centers, weights)
-        if self.process_group is None:
+        group = self._group.find()
+        if group is None:
             return batch
         error = None
         try:
@@ -388,7 +422,7 @@ class CenterLoss(nn.Module):
         except (TypeError, ValueError, IndexError) as found:
             error = found
         embeddings, labels, weights = gather_rows(
-            embeddings, labels, weights, error, self.process_group
+            embeddings, labels, weights, error, group
         )
         return Batch(embeddings, labels, self.centers, weights)
 

@@ -201,7 +201,7 @@ def test_a_bad_label_in_the_last_of_many_rows(ignore_index):
 
 AN_INIT = "expected 'normal', 'zeros' or a tensor"
 STRIDED = "has strided or overlapping rows: pass init.contiguous()"
-A_GROUP = "expected one as from torch.distributed.new_group()"
+A_GROUP = "expected None, 'world' or a group as from torch.distributed.new_group()"
 
 
 @pytest.mark.parametrize(
@@ -228,6 +228,15 @@ def test_the_constructor_refuses_wrong_arguments(name, value, error, problem):
     with pytest.raises(error) as raised:
         CenterLoss(**given)
     assert str(raised.value) == f"{name} {problem}"
+
+
+@pytest.mark.parametrize("value", ["gloo", 0, [], "World"])
+def test_an_assigned_process_group_is_checked(value):
+    loss_fn = module(process_group="world")
+    with pytest.raises(TypeError) as raised:
+        loss_fn.process_group = value
+    assert str(raised.value) == f"process_group is {value!r}, {A_GROUP}"
+    assert loss_fn.process_group == "world"
 
 
 @pytest.mark.usefixtures("path")
