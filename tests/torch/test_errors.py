@@ -8,7 +8,7 @@ import torch
 
 from centerloss.torch import CenterLoss
 from tests.helpers.error_cases import faults, good_call
-from tests.torch.batches import assert_same_bits, batch, module, same_bits
+from tests.torch.batches import assert_same_bits, batch, copied, module, same_bits
 
 TENSORS = ("features", "labels", "sample_weight")
 NAMES = ("embeddings", "labels", "sample_weight")
@@ -141,7 +141,7 @@ A_DENSE = "expected a dense tensor: pass {}.to_dense()"
 PAD = "pass {}.to_padded_tensor(0), with a label to be ignored for the padding"
 # What is made of an argument that is right, the error, and the rest of its message.
 NO_ARRAYS = {
-    "array": (lambda x: x.detach().numpy(), TypeError, "is a ndarray, expected a tensor"),
+    "array": (lambda x: copied(x), TypeError, "is a ndarray, expected a tensor"),
     "list": (lambda x: x.tolist(), TypeError, "is a list, expected a tensor"),
     "meta": (lambda x: x.to("meta"), ValueError, "is on meta, but centers are on cpu"),
     "sparse": (
@@ -192,7 +192,7 @@ def test_arguments_that_are_no_tensors_or_no_dense_ones(how, name, kind):
 @pytest.mark.parametrize("how", ["forward", "update"])
 @pytest.mark.usefixtures("path")
 def test_embeddings_of_none(how):
-    with pytest.raises(TypeError, match="^embeddings is a NoneType, expected a tensor$"):
+    with pytest.raises(TypeError, match="^embeddings is a NoneType, expected a te"):
         getattr(module(), how)(None, torch.zeros(3, dtype=int))
 
 
@@ -201,8 +201,8 @@ GRADIENTS = {
     "labels first": (
         lambda m, x, y: m(y, x),
         TypeError,
-        "embeddings has dtype int64 and shape (24,), labels has dtype float32 and shape "
-        "(24, 6): they look swapped",
+        "embeddings has dtype int64 and shape (24,), labels has dtype float32 and "
+        "shape (24, 6): they look swapped",
     ),
     "soft labels": (
         lambda m, x, _: m(x, torch.rand(24, 7, requires_grad=True)),

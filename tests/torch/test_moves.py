@@ -11,6 +11,12 @@ import torch
 from centerloss.torch import CenterLoss, convert_state_dict
 from tests.torch.batches import batch, learned_or_not, module, reductions, same_bits
 
+STAY = (
+    "^the centers stay as they are: the module is in training mode, but the embeddings "
+    r"need no gradient. If the network is frozen, call update\(\) to move the centers; "
+    r"to compute the loss alone, call eval\(\) or set auto_update=False$"
+)
+
 
 def moved():
     """The centers after an update with the batch of `batch()`."""
@@ -47,9 +53,10 @@ def test_when_they_stay(why):
     loss_fn = module(auto_update=why != "auto_update").train(why != "eval")
     mode = why if why in ("no_grad", "inference_mode") else "enable_grad"
     frozen = why == "frozen embeddings"
+    warned = contextlib.nullcontext()
     if frozen:
         embeddings = embeddings.detach()
-    warned = pytest.warns(UserWarning) if frozen else contextlib.nullcontext()
+        warned = pytest.warns(UserWarning, match=STAY)
     with getattr(torch, mode)(), warned:
         loss = loss_fn(embeddings, labels)
     if why in ("eval", "auto_update"):
@@ -158,12 +165,6 @@ def test_settings_may_be_changed_between_calls(name, value):
 
 
 # --- a warning if nothing moves ------------------------------------------------------
-
-STAY = (
-    "^the centers stay as they are: the module is in training mode, but the embeddings "
-    r"need no gradient. If the network is frozen, call update\(\) to move the centers; "
-    r"to compute the loss alone, call eval\(\) or set auto_update=False$"
-)
 
 
 @pytest.mark.usefixtures("path")
