@@ -17,6 +17,11 @@ DTYPES = [
 dtypes = pytest.mark.parametrize(
     ("dtype", "centers_dtype"), DTYPES, ids=[str(dtype)[6:] for dtype, _ in DTYPES]
 )
+# 2.4 runs, but torch.compile compiles anew if a tensor of a module is another one, and
+# copies what an operator changes in place.
+needs_torch_2_6 = pytest.mark.skipif(
+    torch.__version__ < "2.6", reason="torch.compile of PyTorch 2.6 or later"
+)
 REDUCTIONS = ("mean", "sum", "none")
 reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
 
