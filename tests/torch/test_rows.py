@@ -23,6 +23,7 @@ from tests.torch.batches import (
 SHAPES = [((24,), (2, 3)), ((4, 6), (6,)), ((2, 3, 4), (2, 3)), ((24, 1), (6,))]
 
 
+@pytest.mark.usefixtures("device")
 @learned_or_not
 @reductions
 @pytest.mark.parametrize(("rows", "row"), SHAPES)
@@ -45,6 +46,7 @@ def test_shapes_follow_the_labels(rows, row, reduction, learned):
     assert same_bits(loss_fn.centers, flat.centers)
 
 
+@pytest.mark.usefixtures("device")
 @reductions
 @pytest.mark.parametrize("create_graph", [False, True])
 def test_incoming_gradients_of_the_shape_of_the_labels(reduction, create_graph):
@@ -66,6 +68,7 @@ def test_incoming_gradients_of_the_shape_of_the_labels(reduction, create_graph):
         torch.testing.assert_close(ours.reshape(24, 6), flat)
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.usefixtures("path")
 def test_channels_first_are_refused_with_the_way_out():
     x, labels = torch.rand(2, 6, 3, 4, requires_grad=True), torch.zeros(2, 3, 4).long()
@@ -76,6 +79,7 @@ def test_channels_first_are_refused_with_the_way_out():
     assert same_bits(loss_fn(moved, labels), module()(expected, labels.reshape(24)))
 
 
+@pytest.mark.usefixtures("device")
 @pytest.mark.usefixtures("path")
 def test_labels_of_bool():
     embeddings, _, _ = batch()
@@ -109,6 +113,7 @@ KINDS = [
 ]
 
 
+@pytest.mark.usefixtures("device")
 @learned_or_not
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize(("dtype", "centers_dtype", "value"), KINDS, ids=str)
@@ -133,6 +138,7 @@ def test_bad_rows_move_no_center(dtype, centers_dtype, value, weighted, learned)
     assert same_bits(loss_fn.centers, expected.centers)
 
 
+@pytest.mark.usefixtures("device")
 @learned_or_not
 def test_a_difference_that_overflows_is_a_bad_row(learned):
     """The row and the center are finite, their difference is not."""
@@ -146,6 +152,7 @@ def test_a_difference_that_overflows_is_a_bad_row(learned):
     assert loss_fn.num_updated == 1
 
 
+@pytest.mark.usefixtures("device")
 @learned_or_not
 def test_without_skip_nonfinite_they_reach_their_class(learned):
     x, labels, weights, _ = spoiled(torch.float32, torch.nan)
@@ -156,6 +163,7 @@ def test_without_skip_nonfinite_they_reach_their_class(learned):
     assert loss_fn.num_updated == len(labels.unique())
 
 
+@pytest.mark.usefixtures("device")
 @dtypes
 def test_a_bad_batch_moves_nothing(dtype, centers_dtype):
     embeddings, labels, _ = batch(dtype=dtype)
@@ -166,6 +174,7 @@ def test_a_bad_batch_moves_nothing(dtype, centers_dtype):
     assert same_bits(loss_fn.centers, module(dtype=centers_dtype).centers)
 
 
+@pytest.mark.usefixtures("device")
 def test_init_centers_takes_all_rows():
     x, labels, _, _ = spoiled(torch.float32, torch.nan)
     loss_fn = module()
