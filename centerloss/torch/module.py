@@ -442,10 +442,11 @@ class CenterLoss(nn.Module):
 
     def _settings(self) -> Settings:
         """Return the settings as they are, checked or not."""
-        loss_weight: float | Tensor = self._loss_weight
-        alpha: float | Tensor = self._alpha
+        # A number that torch.compile sees becomes a constant of the graph.
         if torch.compiler.is_compiling():  # pragma: no cover
             loss_weight, alpha = self._loss_weight_input[0], self._alpha_input[0]
+        else:
+            loss_weight, alpha = self._loss_weight, self._alpha
         return Settings(
             self.reduction,
             loss_weight,
