@@ -16,7 +16,7 @@ from ._batch import Batch, Settings
 from ._ranks import gather_rows
 
 # A private class of PyTorch. Without it, `num_updated` of such tensors is an error.
-_FakeTensor: Any = getattr(torch._subclasses, "FakeTensor", ())
+_FakeTensor: Any = getattr(getattr(torch, "_subclasses", None), "FakeTensor", ())
 
 
 class _History:

@@ -1,12 +1,13 @@
 """Every wrong call of the module raises its error and changes nothing."""
 
 import itertools
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from centerloss.torch import CenterLoss
+from centerloss.torch import CenterLoss, _arrays
 from tests.helpers.error_cases import faults, good_call
 from tests.torch.batches import assert_same_bits, batch, copied, module, same_bits
 
@@ -306,6 +307,27 @@ def test_a_bad_label_in_the_last_of_many_rows(ignore_index):
     with torch.no_grad(), pytest.raises(IndexError, match=message):
         loss_fn(embeddings, labels)
     assert torch.equal(loss_fn.centers, module().centers)
+
+
+@pytest.fixture
+def without_ml_dtypes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)
+    _arrays._bfloat16.cache_clear()
+    yield
+    _arrays._bfloat16.cache_clear()
+
+
+@pytest.mark.usefixtures("path", "without_ml_dtypes")
+def test_only_embeddings_in_bfloat16_need_ml_dtypes():
+    loss_fn = module()
+    embeddings, labels, weights = batch()
+    with pytest.raises(
+        ImportError, match="^tensors in bfloat16 need the package ml_dt"
+    ):
+        loss_fn(embeddings.bfloat16(), labels)
+    assert torch.equal(loss_fn.centers, module().centers)
+    for dtype in (torch.float32, torch.float16):
+        loss_fn(embeddings.to(dtype), labels, weights.bfloat16()).backward()
 
 
 # --- the constructor -----------------------------------------------------------------
