@@ -26,6 +26,7 @@ _graph_is_kept: Callable[[], bool] = getattr(
 )
 
 
+_CPU = torch.device("cpu")  # PyTorch's default device may be another one
 _LARGEST_FLOAT32 = torch.finfo(torch.float32).max
 
 
@@ -107,9 +108,10 @@ def _loss_tensor(loss: Any, centers: Tensor) -> Tensor:
     if not isinstance(loss, float):
         return torch.from_numpy(loss)
     if loss <= _LARGEST_FLOAT32:
-        return torch.scalar_tensor(loss, dtype=centers.dtype)
+        return torch.scalar_tensor(loss, dtype=centers.dtype, device=_CPU)
     # scalar_tensor raises an error if a number is out of range; to() returns infinity.
-    return torch.scalar_tensor(loss, dtype=torch.float64).to(centers.dtype)
+    wide = torch.scalar_tensor(loss, dtype=torch.float64, device=_CPU)
+    return wide.to(centers.dtype)
 
 
 def empty_gradient(embeddings: Tensor) -> Tensor:

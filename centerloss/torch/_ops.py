@@ -87,7 +87,7 @@ def _value_and_grad(*arguments: Any) -> tuple[Tensor, Tensor]:
 
 def _step(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
     loss, gradient, updated = _cpu.step(*_from_arguments(*arguments))
-    return loss, gradient, torch.tensor(updated)
+    return loss, gradient, torch.tensor(updated, device="cpu")
 
 
 def _from_arguments(
@@ -124,7 +124,7 @@ def _update_centers(
         normalize=normalize,
         skip_nonfinite=skip_nonfinite,
     )
-    return torch.tensor(_cpu.update_centers(batch, settings))
+    return torch.tensor(_cpu.update_centers(batch, settings), device="cpu")
 
 
 def _attach(_embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any) -> Tensor:

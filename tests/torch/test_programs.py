@@ -151,6 +151,21 @@ def test_default_dtype_in_half_precision(dtype):
     assert wide.centers.dtype is torch.float64
 
 
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("scale", [1.0, 1e20])
+def test_another_default_device(scale):
+    """Tensors on the CPU stay there."""
+    embeddings, labels, _ = batch()
+    x = (scale * embeddings.detach()).requires_grad_()
+    loss_fn, expected = module(), module()
+    with torch.device("meta"):
+        loss = loss_fn(x, labels)
+        loss.backward()
+    assert loss_fn.num_updated == 6
+    assert same_bits(loss, expected(x, labels))
+    assert same_bits(loss_fn.centers, expected.centers)
+
+
 # --- other centers -------------------------------------------------------------------
 
 
