@@ -69,7 +69,7 @@ def _of_the_update(settings: Settings) -> tuple[Tensor, bool, bool]:
 
 def _input(value: float | Tensor) -> Tensor:
     """Return a setting as a tensor: see `Settings`."""
-    if isinstance(value, Tensor):
+    if isinstance(value, Tensor):  # pragma: no cover: torch.compile traces this line
         return value
     return torch.tensor(value, dtype=torch.float64, device="cpu")
 

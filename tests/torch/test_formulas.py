@@ -248,6 +248,7 @@ def test_batches_without_rows_that_count(kind, reduction, learned):
 
 
 @learned_or_not
+@pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(("classes", "row"), [(0, 3), (3, 0)])
 def test_sizes_of_zero(classes, row, learned):
     rows = 0 if classes == 0 else 2

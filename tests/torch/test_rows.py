@@ -113,7 +113,7 @@ KINDS = [
 ]
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("path", "device")
 @learned_or_not
 @pytest.mark.parametrize("weighted", [True, False])
 @pytest.mark.parametrize(("dtype", "centers_dtype", "value"), KINDS, ids=str)
@@ -152,7 +152,7 @@ def test_a_difference_that_overflows_is_a_bad_row(learned):
     assert loss_fn.num_updated == 1
 
 
-@pytest.mark.usefixtures("device")
+@pytest.mark.usefixtures("path", "device")
 @learned_or_not
 def test_without_skip_nonfinite_they_reach_their_class(learned):
     x, labels, weights, _ = spoiled(torch.float32, torch.nan)
