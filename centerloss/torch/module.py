@@ -1,7 +1,10 @@
 """The module: centers, settings, and when the centers are updated."""
 
-from collections.abc import Iterable
-from typing import Literal
+import math
+import numbers
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Self
 
 import torch
 import torch.distributed as dist
@@ -12,19 +15,35 @@ from . import _dispatch, _plain
 from ._batch import Batch, Settings
 from ._ranks import gather_rows
 
+# A private class of PyTorch. Without it, `num_updated` of such tensors is an error.
+_FakeTensor: Any = getattr(getattr(torch, "_subclasses", None), "FakeTensor", ())
 
-class _LastUpdate:
-    """The labels of the last update, copied, and its ignore_index.
 
-    An object of its own, since assigning to an attribute of an `nn.Module` takes longer
-    than copying the labels.
-    """
+class _History:
+    """What the module has done: not in its attributes, since setting those is slow."""
 
-    labels: Tensor | None = None
-    ignore_index: int | None = None
+    updated: int | Tensor = 0  # the number of centers in the last update
+    warned = False
 
-    def set(self, labels: Tensor, ignore_index: int | None) -> None:
-        self.labels, self.ignore_index = labels.clone(), ignore_index
+
+class _Group:
+    """A process group, or "world". Copies share it, and pickles leave it out."""
+
+    def __init__(self, given: dist.ProcessGroup | Literal["world"] | None) -> None:
+        self.given = given
+
+    def find(self) -> dist.ProcessGroup | None:
+        """Return the group; "world" only exists while PyTorch has process groups."""
+        if self.given != "world":
+            return self.given
+        initialized = dist.is_available() and dist.is_initialized()
+        return dist.group.WORLD if initialized else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Group":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Group, ("world" if self.given == "world" else None,)
 
 
 class CenterLoss(nn.Module):
@@ -53,6 +72,10 @@ class CenterLoss(nn.Module):
     normalize : bool, default True
         Divide the sum of differences of a class by one plus the number of its rows
         (Eq. 4 of [1]_).
+    skip_nonfinite : bool, default True
+        Rows whose squared distance to their center is not finite move no center: those
+        with NaN or infinity, and those so far away that the square overflows. They
+        still show in loss and gradient, where a `torch.amp.GradScaler` finds them.
     ignore_index : int, optional
         Rows with this label are ignored.
     init : {"normal", "zeros"} or Tensor, default "normal"
@@ -62,20 +85,25 @@ class CenterLoss(nn.Module):
         Whether calls in training mode update the centers. If not, only `update` does.
         Turn it off if a forward pass runs more than once per backward pass, as in
         gradient checkpointing around the loss itself.
-    process_group : torch.distributed.ProcessGroup, optional
+    process_group : torch.distributed.ProcessGroup or "world", optional
         Update the centers with the rows of all ranks of the group, in the order of the
         ranks. All ranks then hold the centers that a single process with the whole
         batch would have. Every rank must make the same calls. The loss is the loss of
-        the rank's own rows.
+        the rank's own rows. "world" is the default group at the time of a call, or none
+        if `torch.distributed` is not initialized then. A copy of the module shares the
+        group; a pickle keeps "world" and leaves out any other group.
     device, dtype : optional
         Device and dtype of the centers, float32 or float64; PyTorch's defaults if not
-        given.
+        given, but float32 if the default dtype is narrower.
 
     Attributes
     ----------
     centers : Tensor of shape (K, D)
         A buffer: it is part of ``state_dict()`` and moved by ``to()``, but it is not a
-        parameter. Keep it in float32 if the network is in float16 or bfloat16.
+        parameter. It stays in float32 or wider when a module is converted to float16 or
+        bfloat16, as by ``half()``.
+    num_classes, feat_dim : int
+        The sizes K and D of ``centers``.
     num_updated : int
         Number of centers in the last update; 0 before the first.
 
@@ -97,8 +125,13 @@ class CenterLoss(nn.Module):
     PyTorch's operations, with the same results within rounding. The transforms of
     `torch.func` allow no in-place change: use ``auto_update=False`` there.
 
-    `torch.compile` keeps a call in one graph, unless weights need a gradient. The
-    settings are constants of the graph: a new value compiles it again.
+    `torch.compile` keeps a call on the CPU in one graph, unless weights need a
+    gradient. ``alpha`` and ``loss_weight`` are inputs of the graph and may change in
+    every step. The other settings are constants of it: a new value compiles it again.
+
+    A module in training mode warns once if its embeddings need no gradient. A replica
+    made by `torch.nn.DataParallel` cannot update the centers of the module and raises
+    an error instead: keep the loss outside of the parallel module.
 
     `torch.nn.parallel.DistributedDataParallel` averages gradients and broadcasts the
     buffers of rank 0: without ``process_group``, the centers would follow the rows of
@@ -134,13 +167,11 @@ class CenterLoss(nn.Module):
     """
 
     centers: Tensor
-    alpha: float
-    loss_weight: float
     reduction: Literal["none", "sum", "mean"]
     normalize: bool
+    skip_nonfinite: bool = True  # in pickles from before it was a setting
     ignore_index: int | None
     auto_update: bool
-    process_group: dist.ProcessGroup | None
 
     def __init__(
         self,
@@ -151,69 +182,36 @@ class CenterLoss(nn.Module):
         loss_weight: float = 1.0,
         reduction: Literal["none", "sum", "mean"] = "mean",
         normalize: bool = True,
+        skip_nonfinite: bool = True,
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | Tensor = "normal",
         auto_update: bool = True,
-        process_group: dist.ProcessGroup | None = None,
+        process_group: dist.ProcessGroup | Literal["world"] | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = _settings.size("num_classes", num_classes)
-        self.feat_dim = _settings.size("feat_dim", feat_dim)
+        num_classes = _settings.size("num_classes", num_classes)
+        feat_dim = _settings.size("feat_dim", feat_dim)
         self.alpha = alpha
         self.loss_weight = loss_weight
         self.reduction = reduction
         self.normalize = normalize
+        self.skip_nonfinite = skip_nonfinite
         self.ignore_index = ignore_index
         if not isinstance(auto_update, bool):
             raise TypeError(f"auto_update is {auto_update!r}, expected True or False")
-        if not isinstance(process_group, dist.ProcessGroup | None):
-            raise TypeError(
-                f"process_group is {process_group!r}, expected one as from "
-                "torch.distributed.new_group()"
-            )
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
-        self._last_update = _LastUpdate()
-        centers = self._initial_centers(init, device, dtype)
-        _plain.check_settings(self._settings())
+        self._history = _History()
+        centers = _initial_centers(init, (num_classes, feat_dim), device, dtype)
+        _plain.check_settings("step", self._settings())
         no_labels = torch.empty(0, dtype=torch.int64)
         _plain.check_batch(Batch(centers[:0], no_labels, centers, None))
         self.register_buffer("centers", centers)
         if isinstance(init, str):
             self.reset_parameters()
-
-    def _initial_centers(
-        self,
-        init: object,
-        device: torch.device | str | int | None,
-        dtype: torch.dtype | None,
-    ) -> Tensor:
-        """Return the tensor of the centers; its values are not set unless given."""
-        shape = (self.num_classes, self.feat_dim)
-        choices = "'normal', 'zeros' or a tensor"
-        if isinstance(init, Tensor):
-            if init.shape != shape:
-                raise ValueError(
-                    f"init has shape {tuple(init.shape)}, expected {shape}"
-                )
-            # Only C needs contiguous rows; they are required on all devices alike.
-            row_stride, stride = init.stride()
-            if init.numel() > 0 and (
-                (self.feat_dim > 1 and stride != 1)
-                or (self.num_classes > 1 and row_stride < self.feat_dim)
-            ):
-                raise ValueError(
-                    "init has strided or overlapping rows: pass init.contiguous()"
-                )
-            return init.detach().to(device=device, dtype=dtype)
-        if not isinstance(init, str):
-            raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
-        if init not in ("normal", "zeros"):
-            raise ValueError(f"init is {init!r}, expected {choices}")
-        return torch.empty(shape, device=device, dtype=dtype)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -224,12 +222,57 @@ class CenterLoss(nn.Module):
             self.centers.zero_()
 
     @property
+    def alpha(self) -> float:
+        """Rate of the centers."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        self._alpha, self._alpha_input = alpha, _graph_input(alpha)
+
+    @property
+    def loss_weight(self) -> float:
+        """Factor of loss and gradient."""
+        return self._loss_weight
+
+    @loss_weight.setter
+    def loss_weight(self, weight: float) -> None:
+        self._loss_weight, self._loss_weight_input = weight, _graph_input(weight)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return self.centers.shape[0]
+
+    @property
+    def feat_dim(self) -> int:
+        """Number of values D of an embedding."""
+        return self.centers.shape[1]
+
+    @property
+    def process_group(self) -> dist.ProcessGroup | Literal["world"] | None:
+        """The group whose rows update the centers, "world", or None."""
+        return self._group.given
+
+    @process_group.setter
+    def process_group(self, group: dist.ProcessGroup | Literal["world"] | None) -> None:
+        world = isinstance(group, str) and group == "world"
+        if not (group is None or world or isinstance(group, dist.ProcessGroup)):
+            raise TypeError(
+                f"process_group is {group!r}, expected None, 'world' or a group as "
+                "from torch.distributed.new_group()"
+            )
+        self._group = _Group(group)
+
+    @property
     def num_updated(self) -> int:
         """Number of centers in the last update; 0 before the first."""
-        labels, ignore_index = self._last_update.labels, self._last_update.ignore_index
-        if labels is None:
-            return 0
-        return len(labels[~_plain.ignored(labels, ignore_index)].unique())
+        updated = self._history.updated
+        if isinstance(updated, Tensor):
+            if updated.is_meta or isinstance(updated, _FakeTensor):  # has no value
+                return 0
+            self._history.updated = updated = int(updated)
+        return updated
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None
@@ -239,17 +282,19 @@ class CenterLoss(nn.Module):
         Parameters
         ----------
         embeddings : Tensor of shape (B, ...)
-            The batch, one row of D values per sample, in the centers' dtype, or in
-            float16 or bfloat16 over float32 centers.
-        labels : Tensor of shape (B,), any integer dtype
+            The batch, one row of D values per label, in the centers' dtype, or in
+            float16 or bfloat16 over float32 centers. If the labels have more axes,
+            their shape comes first: (B, T, ...) for labels of shape (B, T).
+        labels : Tensor of shape (B,), or of more axes, any integer dtype or bool
             The class of each row.
-        sample_weight : Tensor of shape (B,), of real numbers, optional
+        sample_weight : Tensor of the labels' shape, of real numbers, optional
             The weight of each row: finite and >= 0.
 
         Returns
         -------
-        Tensor of shape () or (B,)
-            The loss, in the centers' dtype; one per row if ``reduction`` is "none".
+        Tensor of shape (), or of the labels' shape
+            The loss, in the centers' dtype; one per row if ``reduction`` is "none". It
+            is infinite if it is beyond the range of that dtype.
 
         Raises
         ------
@@ -257,24 +302,44 @@ class CenterLoss(nn.Module):
             As from `centerloss.step`; no center has changed then. On devices other
             than the CPU, PyTorch finds a label out of range, with an error of its own.
         """
-        centers = self.centers
-        _check_tensors(centers, embeddings, labels, sample_weight)
-        sample_weight = _numpy_compatible(sample_weight)
-        batch = Batch(embeddings, labels, centers, sample_weight)
+        batch = Batch(embeddings, labels, self.centers, sample_weight)
+        _plain.check_tensors(batch)
+        batch = _numpy_compatible(batch)
         settings = self._settings()
-        needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
-        if not (self.auto_update and self.training and needs_gradient):
+        if not (self.auto_update and self.training and torch.is_grad_enabled()):
             return _dispatch.loss(batch, settings)
-        in_c = _dispatch.can_use_c(embeddings, sample_weight)
-        if in_c and self.process_group is None:
-            loss = _dispatch.step(batch, settings)
-            self._last_update.set(labels, settings.ignore_index)
+        if not embeddings.requires_grad:
+            loss = _dispatch.loss(batch, settings)
+            self._warn_that_nothing_moves()
+            return loss
+        if "_is_replica" in self.__dict__:
+            raise RuntimeError(
+                "a replica made by nn.DataParallel cannot update the centers of the "
+                "module: leave the loss outside of DataParallel and call it on the "
+                "gathered embeddings"
+            )
+        group = self._group.find()
+        if group is None and _dispatch.can_use_c(embeddings, batch.sample_weight):
+            loss, self._history.updated = _dispatch.step(batch, settings)
             return loss
         # First, so that an error in the rows of one rank is raised on all ranks.
-        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
+        rows = self._rows_of_all_ranks(batch, group)
         loss = _dispatch.loss(batch, settings)
-        self._update(rows)
+        self._history.updated = _dispatch.update_centers(rows, settings)
         return loss
+
+    def _warn_that_nothing_moves(self) -> None:
+        # torch.compile would compile a second graph after the warning.
+        if self._history.warned or torch.compiler.is_compiling():
+            return
+        self._history.warned = True
+        warnings.warn(
+            "the centers stay as they are: the module is in training mode, but the "
+            "embeddings need no gradient. If the network is frozen, call update() to "
+            "move the centers; to compute the loss alone, call eval() or set "
+            "auto_update=False",
+            stacklevel=5,  # the caller of the module
+        )
 
     @torch.no_grad()
     def update(
@@ -292,10 +357,11 @@ class CenterLoss(nn.Module):
         int
             The number of centers updated.
         """
-        _check_tensors(self.centers, embeddings, labels, sample_weight)
-        sample_weight = _numpy_compatible(sample_weight)
-        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
-        return int(self._update(rows))
+        batch = Batch(embeddings, labels, self.centers, sample_weight)
+        _plain.check_tensors(batch)
+        rows = self._rows_of_all_ranks(_numpy_compatible(batch), self._group.find())
+        self._history.updated = _dispatch.update_centers(rows, self._settings())
+        return self.num_updated
 
     @torch.no_grad()
     def init_centers(
@@ -343,14 +409,29 @@ class CenterLoss(nn.Module):
         sums = torch.zeros_like(self.centers, dtype=wide)
         counts = sums.new_zeros(self.num_classes)
         for embeddings, classes in batches:
-            _check_tensors(self.centers, embeddings, classes)
             batch = Batch(embeddings, classes, self.centers, None)
+            _plain.check_tensors(batch)
             _plain.check_batch(batch, self.ignore_index)
             _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
         present = counts > 0
         means = sums[present] / counts[present, None]
         self.centers[present] = means.to(self.centers.dtype)
         return int(present.sum())
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Convert or move the centers; they stay in float32 or wider.
+
+        `half()`, `to(torch.bfloat16)` and their like call it for every buffer.
+        """
+        centers = self.centers
+
+        def convert(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            if tensor is centers and converted.dtype.itemsize < 4:
+                return tensor.to(converted.device)
+            return converted
+
+        return super()._apply(convert, recurse)
 
     def extra_repr(self) -> str:
         """Return the sizes and settings for the module's repr."""
@@ -361,66 +442,89 @@ class CenterLoss(nn.Module):
 
     def _settings(self) -> Settings:
         """Return the settings as they are, checked or not."""
+        # A number that torch.compile sees becomes a constant of the graph.
+        if torch.compiler.is_compiling():  # pragma: no cover
+            loss_weight, alpha = self._loss_weight_input[0], self._alpha_input[0]
+        else:
+            loss_weight, alpha = self._loss_weight, self._alpha
         return Settings(
             self.reduction,
-            self.loss_weight,
+            loss_weight,
             self.ignore_index,
-            self.alpha,
+            alpha,
             self.normalize,
+            self.skip_nonfinite,
         )
 
     def _rows_of_all_ranks(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+        self, batch: Batch, group: dist.ProcessGroup | None
     ) -> Batch:
         """Return the rows of the process group, without their graph.
 
         An error in the rows of any rank is raised on all ranks.
         """
-        embeddings = embeddings.detach()
-        weights = sample_weight if sample_weight is None else sample_weight.detach()
-        batch = Batch(embeddings, labels, self.centers, weights)
-        if self.process_group is None:
+        embeddings, labels, centers, weights = batch
+        weights = weights if weights is None else weights.detach()
+        batch = Batch(embeddings.detach(), labels, centers, weights)
+        if group is None:
             return batch
         error = None
         try:
-            _plain.check_settings(self._settings())
+            _plain.check_settings("step", self._settings())
             _plain.check_batch(batch, self.ignore_index)
         except (TypeError, ValueError, IndexError) as found:
             error = found
-        embeddings, labels, weights = gather_rows(
-            embeddings, labels, weights, error, self.process_group
-        )
-        return Batch(embeddings, labels, self.centers, weights)
-
-    def _update(self, rows: Batch) -> Tensor:
-        """Update the centers; return the number of classes."""
-        updated = _dispatch.update_centers(rows, self._settings())
-        self._last_update.set(rows.labels, self.ignore_index)
-        return updated
+        return gather_rows(batch, error, group)
 
 
-def _check_tensors(
-    centers: Tensor,
-    embeddings: object,
-    labels: object,
-    sample_weight: object = None,
-) -> None:
-    """Raise unless these are tensors on the device of the centers."""
-    device = centers.device
-    given = [("embeddings", embeddings), ("labels", labels)]
-    if sample_weight is not None:
-        given.append(("sample_weight", sample_weight))
-    for name, value in given:
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}, expected a tensor")
-        if value.device != device:
+def _graph_input(value: Any) -> Tensor | list[Any]:
+    """Return a setting as the sequence of one value that torch.compile is to see.
+
+    A float64 tensor without axes would be traced twice.
+    """
+    if not isinstance(value, numbers.Real):
+        return [value]  # an error of the next call
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    with torch.inference_mode(False):
+        return torch.tensor([number], dtype=torch.float64, device="cpu")
+
+
+def _initial_centers(
+    init: object,
+    shape: tuple[int, int],
+    device: torch.device | str | int | None,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """Return the tensor of the centers; its values are not set unless given."""
+    choices = "'normal', 'zeros' or a tensor"
+    if isinstance(init, Tensor):
+        if init.shape != shape:
+            raise ValueError(f"init has shape {tuple(init.shape)}, expected {shape}")
+        # Only C needs contiguous rows; they are required on all devices alike.
+        row_stride, stride = init.stride()
+        if init.numel() > 0 and (
+            (shape[1] > 1 and stride != 1) or (shape[0] > 1 and row_stride < shape[1])
+        ):
             raise ValueError(
-                f"{name} is on {value.device}, but centers are on {device}"
+                "init has strided or overlapping rows: pass init.contiguous()"
             )
+        return init.detach().to(device=device, dtype=dtype)
+    if not isinstance(init, str):
+        raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
+    if init not in ("normal", "zeros"):
+        raise ValueError(f"init is {init!r}, expected {choices}")
+    # PyTorch's default dtype may be that of a network in half precision.
+    if dtype is None and torch.get_default_dtype().itemsize < 4:
+        dtype = torch.float32
+    return torch.empty(shape, device=device, dtype=dtype)
 
 
-def _numpy_compatible(sample_weight: Tensor | None) -> Tensor | None:
-    """Return the weights in a dtype that NumPy has without ml_dtypes."""
-    if sample_weight is not None and sample_weight.dtype is torch.bfloat16:
-        return sample_weight.float()
-    return sample_weight
+def _numpy_compatible(batch: Batch) -> Batch:
+    """Return the batch with weights in a dtype that NumPy has without ml_dtypes."""
+    weights = batch.sample_weight
+    if weights is not None and weights.dtype is torch.bfloat16:
+        return batch._replace(sample_weight=weights.float())
+    return batch

@@ -87,8 +87,8 @@ def update(rank, group):
     return {"centers": loss_fn.centers, "updated": updated}
 
 
-def centers_after(steps, rank, group=None):
-    loss_fn = new_loss(process_group=group)
+def centers_after(steps, rank, group=None, loss_fn=None):
+    loss_fn = loss_fn or new_loss(process_group=group)
     for step in range(steps):
         loss_fn(*rows_of(rank, step))
     return loss_fn.centers
@@ -163,9 +163,22 @@ def other_forms(rank, group):
     loss_fn = new_loss(process_group=group)
     x, y, w = rows_of(rank, 0, weighted=True)
     if rank == 1:
-        x, y, w = x.detach().reshape(-1, 1, ROW).requires_grad_(), y.byte(), w.double()
+        x = x.detach().reshape(2, 4, ROW).requires_grad_()
+        y, w = y.byte().reshape(2, 4), w.double().reshape(2, 4)
     loss_fn(x, y, w)
     return loss_fn.centers
+
+
+def bad_rows(rank, group, skip_nonfinite):
+    """Rank 1 has a row with NaN."""
+    loss_fn = new_loss(process_group=group, skip_nonfinite=skip_nonfinite)
+    x, y, _ = rows_of(rank, 0)
+    x = x.detach()
+    if rank == 1:
+        x[2, 3] = torch.nan
+    finite = bool(loss_fn(x.requires_grad_(), y).isfinite())
+    updated = loss_fn.num_updated
+    return {"finite": finite, "centers": loss_fn.centers, "updated": updated}
 
 
 def scenarios(rank, group):
@@ -176,6 +189,8 @@ def scenarios(rank, group):
         results["ddp", rate] = in_ddp(rank, group, group, rate)
     results["trap"] = in_ddp(rank, group, None, 0.0)
     results["alone"] = centers_after(1, rank)
+    for skip in (True, False):
+        results["bad rows", skip] = bad_rows(rank, group, skip)
     results["other forms"] = other_forms(rank, group)
     for kind, how in itertools.product(WRONG, ("forward", "update")):
         results[kind, how] = wrong(kind, how, rank, group)
@@ -184,6 +199,7 @@ def scenarios(rank, group):
 
 def run(rank, folder):
     torch.set_num_threads(1)
+    early = new_loss(process_group="world")
     dist.init_process_group(
         "gloo",
         init_method=(folder / "store").as_uri(),
@@ -198,6 +214,7 @@ def run(rank, folder):
     }
     if rank in (0, 3):
         results["ends"] = centers_after(5, rank, group_of_ends)
+    results["world"] = centers_after(5, rank, loss_fn=early)
     torch.save(results, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 

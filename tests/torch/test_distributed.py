@@ -32,7 +32,9 @@ def written(tmp_path_factory):
     """What each of the four ranks has returned."""
     folder = tmp_path_factory.mktemp("ranks")
     run_module("tests.torch.isolated_ranks", folder, timeout=300)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(4)]
+    return [
+        torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(4)
+    ]
 
 
 @pytest.fixture(params=SIZES, ids="{} ranks".format)
@@ -82,6 +84,14 @@ def test_group_of_some_ranks(written):
     assert same_bits(written[3]["ends"], loss_fn.centers)
 
 
+def test_world_from_before_the_process_group(written):
+    loss_fn = new_loss()
+    for step in range(5):
+        loss_fn(*whole_batch(4, step))
+    for results in written:
+        assert same_bits(results["world"], loss_fn.centers)
+
+
 def in_one_process(ranks, rate, rows=whole_batch):
     """What DDP does, on the rows of all ranks at once."""
     model = Scaled(None)
@@ -118,7 +128,8 @@ def test_trap_without_a_group(ranks):
 
 
 MISTAKES = {
-    "label": f"IndexError: labels[2] is {CLASSES}, but there are {CLASSES} classes",
+    "label": f"IndexError: labels[2] is {CLASSES}, but there are {CLASSES} classes "
+    f"(0 to {CLASSES - 1})",
     "weight": "ValueError: sample_weight[3] is -1.0, expected a finite number >= 0",
     "fewer labels": "ValueError: labels has shape (7,), expected (8,): one label "
     "per row of embeddings",
@@ -157,6 +168,22 @@ def test_a_mistake_on_one_rank_is_raised_on_all(ranks, kind, how):
         ours = results[kind, how]
         assert ours["raised"] == expected_error(kind, rank, len(ranks))
         assert ours["unchanged"]
+        assert same_bits(ours["centers"], loss_fn.centers)
+
+
+@pytest.mark.parametrize("skip_nonfinite", [True, False])
+def test_a_bad_row_on_one_rank(ranks, skip_nonfinite):
+    """It shows in the loss of its rank, and is judged alike on all ranks."""
+    loss_fn = new_loss(skip_nonfinite=skip_nonfinite)
+    x, y, _ = whole_batch(len(ranks), 0)
+    x = x.detach()
+    x[8 + 2, 3] = torch.nan
+    loss_fn(x.requires_grad_(), y)
+    assert loss_fn.centers.isfinite().all() == skip_nonfinite
+    for rank, results in enumerate(ranks):
+        ours = results["bad rows", skip_nonfinite]
+        assert ours["finite"] == (rank != 1)
+        assert ours["updated"] == loss_fn.num_updated
         assert same_bits(ours["centers"], loss_fn.centers)
 
 
