@@ -42,7 +42,8 @@ def test_every_recipe_has_a_block():
     [parameter(*recipe) for recipe in RECIPES],
     ids=[question for question, _ in RECIPES],
 )
-def test_recipe(text, package, capsys):
+def test_recipe(text, package, capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "torch")  # read by the import
     if package is not None:
         pytest.importorskip(package, reason="it is not installed")
     namespace = {"__name__": "page"}
