@@ -131,6 +131,7 @@ def test_update_centers_called_again_updates_again(batch):
     torch.testing.assert_close(loss_fn.centers, expected.float(), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore:the centers stay as they are")
 @pytest.mark.parametrize("mode", ["eval", "no_grad", "frozen", "auto_update"])
 def test_calls_that_do_not_update(batch, mode):
     embeddings, labels = batch
@@ -230,6 +231,14 @@ def test_no_row_counts(rows):
     assert loss == 0
     assert not embeddings.grad.any()
     assert torch.equal(loss_fn.centers, before)
+
+
+def test_process_group():
+    """The module looks up "world" at the call, and checks what it is given."""
+    loss_fn = CenterLoss(3, 4, process_group="world")
+    assert loss_fn.center_loss.process_group == "world"
+    with pytest.raises(TypeError, match="^process_group is 'all', expected"):
+        CenterLoss(3, 4, process_group="all")
 
 
 def test_initial_centers():
