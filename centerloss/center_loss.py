@@ -144,16 +144,16 @@ class CenterLoss:
 
         Parameters
         ----------
-        features : array_like of shape (B, ...)
-            The batch, one row of D values per sample.
-        labels : array_like of shape (B,), any integer dtype
-            The class of each row.
-        sample_weight : array_like of shape (B,), optional
+        features : array_like of shape S + (...)
+            The batch: a row of D values for each label.
+        labels : array_like of shape S, any integer dtype or bool
+            The class of each row. S is (B,), or has more axes.
+        sample_weight : array_like of shape S, optional
             The weight of each row: finite and >= 0.
 
         Returns
         -------
-        float or ndarray of shape (B,)
+        float or ndarray of shape S
             The loss; one per row, in the centers' dtype, if ``reduction`` is "none".
         """
         return loss(
@@ -184,7 +184,7 @@ class CenterLoss:
 
         Returns
         -------
-        loss : float or ndarray of shape (B,)
+        loss : float or ndarray of shape S
             As from a call of the object.
         gradient : ndarray of the features' shape and dtype
             The gradient of the loss with respect to the features; ``out`` if given.

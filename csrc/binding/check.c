@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "call.h"
-#include "check_values.h"
 
 const char py_check_doc[] =
     "check($module, function, arguments, names=None, tensors=False)\n"
@@ -26,10 +25,10 @@ const char py_check_doc[] =
     "-------\n"
     "dict\n"
     "    The arguments of all functions, with defaults for those not given:\n"
-    "    `features` and `labels` as plain arrays of their own dtypes, in native\n"
-    "    byte order, the rows of `features` contiguous; `centers` as a plain view;\n"
-    "    `sample_weight` as an array of float64, or None; `out` as given, or None;\n"
-    "    the others as a float, bool, str, or int or None.\n";
+    "    `features` and `labels` as plain arrays of their own shapes and dtypes, in\n"
+    "    native byte order, the rows of `features` contiguous; `centers` as a plain\n"
+    "    view; `sample_weight` as an array of float64, or None; `out` as given, or\n"
+    "    None; the others as a float, bool, str, or int or None.\n";
 
 static const py_signature *
 find_signature(const char *name)

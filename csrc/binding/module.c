@@ -52,6 +52,15 @@ typedef struct {
     PyObject *pair;
 } loss_outputs;
 
+/* The bytes from each row to the next; the checks require that there is one number. */
+static int64_t
+row_stride(const py_call *call, PyArrayObject *array)
+{
+    npy_intp stride;
+    py_find_row_stride(array, call->row_axes, &stride);
+    return stride;
+}
+
 static bool
 make_outputs(loss_outputs *outputs, const py_call *call, cl_outputs *result)
 {
@@ -65,17 +74,17 @@ make_outputs(loss_outputs *outputs, const py_call *call, cl_outputs *result)
             return false;
         }
         result->gradient = PyArray_BYTES(outputs->gradient);
-        result->gradient_stride = PyArray_STRIDE(outputs->gradient, 0);
+        result->gradient_stride = row_stride(call, outputs->gradient);
         out = NULL;
     }
     if (call->loss_options.reduction == CL_NONE) {
         outputs->losses =
-            out != NULL ? out : py_new_vector(call->batch.B, centers_type(call));
+            out != NULL ? out : py_new_of_shape(call->labels, centers_type(call));
         if (outputs->losses == NULL) {
             return false;
         }
         result->row_losses = PyArray_BYTES(outputs->losses);
-        result->row_loss_stride = PyArray_STRIDE(outputs->losses, 0);
+        result->row_loss_stride = row_stride(call, outputs->losses);
     }
     result->loss = &outputs->loss;
     outputs->spare_float = PyFloat_FromDouble(0.0);

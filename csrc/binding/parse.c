@@ -5,6 +5,12 @@ const char *const py_argument_names[ARGUMENTS] = {
     "reduction", "loss_weight", "sample_weight", "ignore_index", "out",
 };
 
+const char *const py_reduction_names[3] = {
+    [CL_NONE] = "none",
+    [CL_SUM] = "sum",
+    [CL_MEAN] = "mean",
+};
+
 #define BIT(argument) (1u << (argument))
 enum {
     ROW_ARGUMENTS = BIT(SAMPLE_WEIGHT) | BIT(IGNORE_INDEX),
