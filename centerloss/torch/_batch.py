@@ -15,10 +15,14 @@ class Batch(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """The settings of a call; an operation ignores those that it does not use."""
+    """The settings of a call; an operation ignores those that it does not use.
+
+    While torch.compile traces a call, `loss_weight` and `alpha` are tensors of one
+    float64 on the CPU: inputs of the graph. Numbers would be constants of it.
+    """
 
     reduction: str = "mean"
-    loss_weight: float = 1.0
+    loss_weight: float | Tensor = 1.0
     ignore_index: int | None = None
-    alpha: float = 0.5
+    alpha: float | Tensor = 0.5
     normalize: bool = True

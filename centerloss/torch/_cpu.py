@@ -16,7 +16,7 @@ import centerloss
 
 from ._arrays import array, find_error
 from ._batch import Batch, Settings
-from ._plain import row_factors, row_weights
+from ._plain import ignored, row_factors, row_weights
 
 # A private function of PyTorch. Without it, every graph is treated as one that is
 # kept, which costs one more pass over the gradient.
@@ -25,6 +25,9 @@ _graph_is_kept: Callable[[], bool] = getattr(
     "_get_current_graph_task_keep_graph",
     lambda: True,
 )
+
+
+_LARGEST_FLOAT32 = torch.finfo(torch.float32).max
 
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
@@ -51,7 +54,7 @@ def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     return _loss_tensor(value, batch.centers), gradient
 
 
-def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int | Tensor]:
     gradient = empty_gradient(batch.embeddings)
     value, _ = _call(
         centerloss.step,
@@ -64,11 +67,12 @@ def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
         out=array(gradient),
     )
     increment_version(batch.centers)
-    return _loss_tensor(value, batch.centers), gradient
+    counted = batch.labels[~ignored(batch.labels, settings.ignore_index)]
+    return _loss_tensor(value, batch.centers), gradient, len(counted.unique())
 
 
-def update_centers(batch: Batch, settings: Settings) -> Tensor:
-    updated = _call(
+def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
+    updated: int = _call(
         centerloss.update_centers,
         batch,
         alpha=settings.alpha,
@@ -76,7 +80,7 @@ def update_centers(batch: Batch, settings: Settings) -> Tensor:
         ignore_index=settings.ignore_index,
     )
     increment_version(batch.centers)
-    return torch.tensor(updated)
+    return updated
 
 
 def _call(function: Callable[..., Any], batch: Batch, **options: Any) -> Any:
@@ -100,9 +104,12 @@ def _call(function: Callable[..., Any], batch: Batch, **options: Any) -> Any:
 
 def _loss_tensor(loss: Any, centers: Tensor) -> Tensor:
     """Return a loss from C, a float or an array of the centers' dtype."""
-    if isinstance(loss, float):
+    if not isinstance(loss, float):
+        return torch.from_numpy(loss)
+    if loss <= _LARGEST_FLOAT32:
         return torch.scalar_tensor(loss, dtype=centers.dtype)
-    return torch.from_numpy(loss)
+    # scalar_tensor raises an error if a number is out of range; to() returns infinity.
+    return torch.scalar_tensor(loss, dtype=torch.float64).to(centers.dtype)
 
 
 def empty_gradient(embeddings: Tensor) -> Tensor:
@@ -145,11 +152,9 @@ class _Attach(torch.autograd.Function):
         return by_embeddings, None, None, None, None
 
 
-def attach(
-    embeddings: Tensor, loss: Tensor, gradient: Tensor, batch: Batch, settings: Settings
-) -> Tensor:
+def attach(batch: Batch, loss: Tensor, gradient: Tensor, settings: Settings) -> Tensor:
     """Return the loss as a function of the embeddings that has this gradient."""
-    attached: Tensor = _Attach.apply(embeddings, loss, gradient, batch, settings)
+    attached: Tensor = _Attach.apply(batch.embeddings, loss, gradient, batch, settings)
     return attached
 
 

@@ -1,5 +1,8 @@
 """The module: centers, settings, and when the centers are updated."""
 
+import math
+import numbers
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Self
 
@@ -13,18 +16,15 @@ from ._batch import Batch, Settings
 from ._ranks import gather_rows
 
 
-class _LastUpdate:
-    """The labels of the last update, copied, and its ignore_index.
+# A private class of PyTorch. Without it, `num_updated` of such tensors is an error.
+_FakeTensor: Any = getattr(torch._subclasses, "FakeTensor", ())
 
-    An object of its own, since assigning to an attribute of an `nn.Module` takes longer
-    than copying the labels.
-    """
 
-    labels: Tensor | None = None
-    ignore_index: int | None = None
+class _History:
+    """What the module has done: not in its attributes, since setting those is slow."""
 
-    def set(self, labels: Tensor, ignore_index: int | None) -> None:
-        self.labels, self.ignore_index = labels.clone(), ignore_index
+    updated: int | Tensor = 0  # the number of centers in the last update
+    warned = False
 
 
 class _Group:
@@ -159,8 +159,6 @@ class CenterLoss(nn.Module):
     """
 
     centers: Tensor
-    alpha: float
-    loss_weight: float
     reduction: Literal["none", "sum", "mean"]
     normalize: bool
     ignore_index: int | None
@@ -195,9 +193,9 @@ class CenterLoss(nn.Module):
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
-        self._last_update = _LastUpdate()
+        self._history = _History()
         centers = _initial_centers(init, (num_classes, feat_dim), device, dtype)
-        _plain.check_settings(self._settings())
+        _plain.check_settings("step", self._settings())
         no_labels = torch.empty(0, dtype=torch.int64)
         _plain.check_batch(Batch(centers[:0], no_labels, centers, None))
         self.register_buffer("centers", centers)
@@ -211,6 +209,24 @@ class CenterLoss(nn.Module):
             self.centers.normal_()
         else:
             self.centers.zero_()
+
+    @property
+    def alpha(self) -> float:
+        """Rate of the centers."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        self._alpha, self._alpha_input = alpha, _graph_input(alpha)
+
+    @property
+    def loss_weight(self) -> float:
+        """Factor of loss and gradient."""
+        return self._loss_weight
+
+    @loss_weight.setter
+    def loss_weight(self, weight: float) -> None:
+        self._loss_weight, self._loss_weight_input = weight, _graph_input(weight)
 
     @property
     def num_classes(self) -> int:
@@ -242,10 +258,12 @@ class CenterLoss(nn.Module):
     @property
     def num_updated(self) -> int:
         """Number of centers in the last update; 0 before the first."""
-        labels, ignore_index = self._last_update.labels, self._last_update.ignore_index
-        if labels is None:
-            return 0
-        return len(labels[~_plain.ignored(labels, ignore_index)].unique())
+        updated = self._history.updated
+        if isinstance(updated, Tensor):
+            if updated.is_meta or isinstance(updated, _FakeTensor):  # has no value
+                return 0
+            self._history.updated = updated = int(updated)
+        return updated
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None
@@ -278,19 +296,40 @@ class CenterLoss(nn.Module):
         sample_weight = _numpy_compatible(sample_weight)
         batch = Batch(embeddings, labels, centers, sample_weight)
         settings = self._settings()
-        needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
-        if not (self.auto_update and self.training and needs_gradient):
+        if not (self.auto_update and self.training and torch.is_grad_enabled()):
             return _dispatch.loss(batch, settings)
-        in_c = _dispatch.can_use_c(embeddings, sample_weight)
-        if in_c and self._group.find() is None:
-            loss = _dispatch.step(batch, settings)
-            self._last_update.set(labels, settings.ignore_index)
+        if not embeddings.requires_grad:
+            loss = _dispatch.loss(batch, settings)
+            self._warn_that_nothing_moves()
+            return loss
+        if "_is_replica" in self.__dict__:
+            raise RuntimeError(
+                "a replica made by nn.DataParallel cannot update the centers of the "
+                "module: leave the loss outside of DataParallel and call it on the "
+                "gathered embeddings"
+            )
+        group = self._group.find()
+        if group is None and _dispatch.can_use_c(embeddings, sample_weight):
+            loss, self._history.updated = _dispatch.step(batch, settings)
             return loss
         # First, so that an error in the rows of one rank is raised on all ranks.
         rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
         loss = _dispatch.loss(batch, settings)
-        self._update(rows)
+        self._history.updated = _dispatch.update_centers(rows, settings)
         return loss
+
+    def _warn_that_nothing_moves(self) -> None:
+        # torch.compile would compile a second graph after the warning.
+        if self._history.warned or torch.compiler.is_compiling():
+            return
+        self._history.warned = True
+        warnings.warn(
+            "the centers stay as they are: the module is in training mode, but the "
+            "embeddings need no gradient. If the network is frozen, call update() to "
+            "move the centers; to compute the loss alone, call eval() or set "
+            "auto_update=False",
+            stacklevel=5,  # the caller of the module
+        )
 
     @torch.no_grad()
     def update(
@@ -311,7 +350,8 @@ class CenterLoss(nn.Module):
         _check_tensors(self.centers, embeddings, labels, sample_weight)
         sample_weight = _numpy_compatible(sample_weight)
         rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
-        return int(self._update(rows))
+        self._history.updated = _dispatch.update_centers(rows, self._settings())
+        return self.num_updated
 
     @torch.no_grad()
     def init_centers(
@@ -392,12 +432,11 @@ class CenterLoss(nn.Module):
 
     def _settings(self) -> Settings:
         """Return the settings as they are, checked or not."""
+        loss_weight, alpha = self._loss_weight, self._alpha
+        if torch.compiler.is_compiling():  # pragma: no cover
+            loss_weight, alpha = self._loss_weight_input[0], self._alpha_input[0]
         return Settings(
-            self.reduction,
-            self.loss_weight,
-            self.ignore_index,
-            self.alpha,
-            self.normalize,
+            self.reduction, loss_weight, self.ignore_index, alpha, self.normalize
         )
 
     def _rows_of_all_ranks(
@@ -415,7 +454,7 @@ class CenterLoss(nn.Module):
             return batch
         error = None
         try:
-            _plain.check_settings(self._settings())
+            _plain.check_settings("step", self._settings())
             _plain.check_batch(batch, self.ignore_index)
         except (TypeError, ValueError, IndexError) as found:
             error = found
@@ -424,11 +463,20 @@ class CenterLoss(nn.Module):
         )
         return Batch(embeddings, labels, self.centers, weights)
 
-    def _update(self, rows: Batch) -> Tensor:
-        """Update the centers; return the number of classes."""
-        updated = _dispatch.update_centers(rows, self._settings())
-        self._last_update.set(rows.labels, self.ignore_index)
-        return updated
+
+def _graph_input(value: object) -> Tensor | list[object]:
+    """Return a setting as the sequence of one value that torch.compile is to see.
+
+    A float64 tensor without axes would be traced twice.
+    """
+    if not isinstance(value, numbers.Real):
+        return [value]  # an error of the next call
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    with torch.inference_mode(False):
+        return torch.tensor([number], dtype=torch.float64, device="cpu")
 
 
 def _initial_centers(
