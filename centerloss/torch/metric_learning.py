@@ -11,6 +11,7 @@ from pytorch_metric_learning.utils import common_functions, loss_and_miner_utils
 from torch import Tensor
 
 from . import _plain, module
+from ._batch import Batch
 
 
 class CenterLoss(BaseMetricLossFunction):
@@ -241,6 +242,9 @@ class CenterLoss(BaseMetricLossFunction):
         if isinstance(embeddings, Tensor) and isinstance(labels, Tensor):
             labels = common_functions.to_device(labels, embeddings)
         module._check_tensors(self.centers, embeddings, labels)
+        if labels.shape != embeddings.shape[:1]:  # the base class would say less
+            batch = Batch(embeddings, labels, self.centers, None)
+            _plain.check_batch(batch, self.center_loss.ignore_index)
         return labels
 
 

@@ -449,6 +449,9 @@ def test_the_distance_is_the_one_that_is_computed(batch):
         lambda x, y: (x.long(), y),
         lambda x, y: (x, y + 1),
         lambda x, y: (x[:, :3], y),
+        lambda x, y: (x, y[:5]),
+        lambda x, y: (x, y[:, None]),
+        lambda x, y: (x, torch.eye(3, dtype=int)[y]),
     ],
 )
 def test_messages_are_those_of_the_module(batch, method, wrong):
@@ -462,6 +465,13 @@ def test_messages_are_those_of_the_module(batch, method, wrong):
         getattr(loss_fn, method)(rows, classes)
     assert str(found.value) == str(expected.value)
     assert torch.equal(loss_fn.centers, before)
+
+
+def test_labels_have_one_axis(batch):
+    """As in all losses of the library."""
+    embeddings, labels = batch
+    with pytest.raises(ValueError, match="^labels must be a 1D tensor"):
+        CenterLoss(3, 4)(embeddings.reshape(3, 4, 4), labels.reshape(3, 4))
 
 
 def test_labels_are_required(batch):
