@@ -244,7 +244,9 @@ class CenterLoss(nn.Module):
         return self._group.given
 
     @process_group.setter
-    def process_group(self, group: dist.ProcessGroup | Literal["world"] | None) -> None:
+    def process_group(
+        self, group: dist.ProcessGroup | Literal["world"] | None
+    ) -> None:
         world = isinstance(group, str) and group == "world"
         if not (group is None or world or isinstance(group, dist.ProcessGroup)):
             raise TypeError(

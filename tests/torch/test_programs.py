@@ -209,9 +209,7 @@ def test_a_replica_computes_the_loss():
     embeddings, labels, _ = batch()
     expected = module().eval()(embeddings, labels)
     assert same_bits(replica_of(module().eval())(embeddings, labels), expected)
-    assert same_bits(
-        replica_of(module(auto_update=False))(embeddings, labels), expected
-    )
+    assert same_bits(replica_of(module(auto_update=False))(embeddings, labels), expected)
     with torch.no_grad():
         assert torch.equal(replica_of(module())(embeddings, labels), expected)
 

@@ -111,7 +111,9 @@ def test_compiled_with_schedules_of_alpha_and_loss_weight(compiling, training, d
         embeddings, labels, _ = batch(seed=step)
         for each in (loss_fn, eager):
             each.alpha, each.loss_weight = 0.5 / (1 + step), 0.01 * step
-        assert_same_bits(run(call, embeddings, labels), run(eager, embeddings, labels))
+        assert_same_bits(
+            run(call, embeddings, labels), run(eager, embeddings, labels)
+        )
         assert call.num_updated == eager.num_updated
     assert backend.frame_count == 1
 
