@@ -1,7 +1,7 @@
 """The module: centers, settings, and when the centers are updated."""
 
-from collections.abc import Iterable
-from typing import Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, Self
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,26 @@ class _LastUpdate:
 
     def set(self, labels: Tensor, ignore_index: int | None) -> None:
         self.labels, self.ignore_index = labels.clone(), ignore_index
+
+
+class _Group:
+    """A process group, or "world". Copies of a module share it, pickles leave it out."""
+
+    def __init__(self, given: dist.ProcessGroup | Literal["world"] | None) -> None:
+        self.given = given
+
+    def find(self) -> dist.ProcessGroup | None:
+        """Return the group; "world" only exists while PyTorch has process groups."""
+        if self.given != "world":
+            return self.given
+        initialized = dist.is_available() and dist.is_initialized()
+        return dist.group.WORLD if initialized else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Group":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Group, ("world" if self.given == "world" else None,)
 
 
 class CenterLoss(nn.Module):
@@ -62,20 +82,25 @@ class CenterLoss(nn.Module):
         Whether calls in training mode update the centers. If not, only `update` does.
         Turn it off if a forward pass runs more than once per backward pass, as in
         gradient checkpointing around the loss itself.
-    process_group : torch.distributed.ProcessGroup, optional
+    process_group : torch.distributed.ProcessGroup or "world", optional
         Update the centers with the rows of all ranks of the group, in the order of the
         ranks. All ranks then hold the centers that a single process with the whole
         batch would have. Every rank must make the same calls. The loss is the loss of
-        the rank's own rows.
+        the rank's own rows. "world" is the default group at the time of a call, or none
+        if `torch.distributed` is not initialized then. A copy of the module shares the
+        group; a pickle keeps "world" and leaves out any other group.
     device, dtype : optional
         Device and dtype of the centers, float32 or float64; PyTorch's defaults if not
-        given.
+        given, but float32 if the default dtype is narrower.
 
     Attributes
     ----------
     centers : Tensor of shape (K, D)
         A buffer: it is part of ``state_dict()`` and moved by ``to()``, but it is not a
-        parameter. Keep it in float32 if the network is in float16 or bfloat16.
+        parameter. It stays in float32 or wider when a module is converted to float16 or
+        bfloat16, as by ``half()``.
+    num_classes, feat_dim : int
+        The sizes K and D of ``centers``.
     num_updated : int
         Number of centers in the last update; 0 before the first.
 
@@ -140,7 +165,6 @@ class CenterLoss(nn.Module):
     normalize: bool
     ignore_index: int | None
     auto_update: bool
-    process_group: dist.ProcessGroup | None
 
     def __init__(
         self,
@@ -154,13 +178,13 @@ class CenterLoss(nn.Module):
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | Tensor = "normal",
         auto_update: bool = True,
-        process_group: dist.ProcessGroup | None = None,
+        process_group: dist.ProcessGroup | Literal["world"] | None = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.num_classes = _settings.size("num_classes", num_classes)
-        self.feat_dim = _settings.size("feat_dim", feat_dim)
+        num_classes = _settings.size("num_classes", num_classes)
+        feat_dim = _settings.size("feat_dim", feat_dim)
         self.alpha = alpha
         self.loss_weight = loss_weight
         self.reduction = reduction
@@ -168,52 +192,17 @@ class CenterLoss(nn.Module):
         self.ignore_index = ignore_index
         if not isinstance(auto_update, bool):
             raise TypeError(f"auto_update is {auto_update!r}, expected True or False")
-        if not isinstance(process_group, dist.ProcessGroup | None):
-            raise TypeError(
-                f"process_group is {process_group!r}, expected one as from "
-                "torch.distributed.new_group()"
-            )
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
         self._last_update = _LastUpdate()
-        centers = self._initial_centers(init, device, dtype)
+        centers = _initial_centers(init, (num_classes, feat_dim), device, dtype)
         _plain.check_settings(self._settings())
         no_labels = torch.empty(0, dtype=torch.int64)
         _plain.check_batch(Batch(centers[:0], no_labels, centers, None))
         self.register_buffer("centers", centers)
         if isinstance(init, str):
             self.reset_parameters()
-
-    def _initial_centers(
-        self,
-        init: object,
-        device: torch.device | str | int | None,
-        dtype: torch.dtype | None,
-    ) -> Tensor:
-        """Return the tensor of the centers; its values are not set unless given."""
-        shape = (self.num_classes, self.feat_dim)
-        choices = "'normal', 'zeros' or a tensor"
-        if isinstance(init, Tensor):
-            if init.shape != shape:
-                raise ValueError(
-                    f"init has shape {tuple(init.shape)}, expected {shape}"
-                )
-            # Only C needs contiguous rows; they are required on all devices alike.
-            row_stride, stride = init.stride()
-            if init.numel() > 0 and (
-                (self.feat_dim > 1 and stride != 1)
-                or (self.num_classes > 1 and row_stride < self.feat_dim)
-            ):
-                raise ValueError(
-                    "init has strided or overlapping rows: pass init.contiguous()"
-                )
-            return init.detach().to(device=device, dtype=dtype)
-        if not isinstance(init, str):
-            raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
-        if init not in ("normal", "zeros"):
-            raise ValueError(f"init is {init!r}, expected {choices}")
-        return torch.empty(shape, device=device, dtype=dtype)
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
@@ -222,6 +211,33 @@ class CenterLoss(nn.Module):
             self.centers.normal_()
         else:
             self.centers.zero_()
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes K."""
+        return self.centers.shape[0]
+
+    @property
+    def feat_dim(self) -> int:
+        """Number of values D of an embedding."""
+        return self.centers.shape[1]
+
+    @property
+    def process_group(self) -> dist.ProcessGroup | Literal["world"] | None:
+        """The group whose rows update the centers, "world", or None."""
+        return self._group.given
+
+    @process_group.setter
+    def process_group(
+        self, group: dist.ProcessGroup | Literal["world"] | None
+    ) -> None:
+        world = isinstance(group, str) and group == "world"
+        if not (group is None or world or isinstance(group, dist.ProcessGroup)):
+            raise TypeError(
+                f"process_group is {group!r}, expected None, 'world' or a group as "
+                "from torch.distributed.new_group()"
+            )
+        self._group = _Group(group)
 
     @property
     def num_updated(self) -> int:
@@ -266,7 +282,7 @@ class CenterLoss(nn.Module):
         if not (self.auto_update and self.training and needs_gradient):
             return _dispatch.loss(batch, settings)
         in_c = _dispatch.can_use_c(embeddings, sample_weight)
-        if in_c and self.process_group is None:
+        if in_c and self._group.find() is None:
             loss = _dispatch.step(batch, settings)
             self._last_update.set(labels, settings.ignore_index)
             return loss
@@ -352,6 +368,21 @@ class CenterLoss(nn.Module):
         self.centers[present] = means.to(self.centers.dtype)
         return int(present.sum())
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Convert or move the centers; they stay in float32 or wider.
+
+        `half()`, `to(torch.bfloat16)` and their like call it for every buffer.
+        """
+        centers = self.centers
+
+        def convert(tensor: Tensor) -> Tensor:
+            converted = fn(tensor)
+            if tensor is centers and converted.dtype.itemsize < 4:
+                return tensor.to(converted.device)
+            return converted
+
+        return super()._apply(convert, recurse)
+
     def extra_repr(self) -> str:
         """Return the sizes and settings for the module's repr."""
         settings = {name: getattr(self, name) for name in _settings.SETTINGS}
@@ -379,7 +410,8 @@ class CenterLoss(nn.Module):
         embeddings = embeddings.detach()
         weights = sample_weight if sample_weight is None else sample_weight.detach()
         batch = Batch(embeddings, labels, self.centers, weights)
-        if self.process_group is None:
+        group = self._group.find()
+        if group is None:
             return batch
         error = None
         try:
@@ -388,7 +420,7 @@ class CenterLoss(nn.Module):
         except (TypeError, ValueError, IndexError) as found:
             error = found
         embeddings, labels, weights = gather_rows(
-            embeddings, labels, weights, error, self.process_group
+            embeddings, labels, weights, error, group
         )
         return Batch(embeddings, labels, self.centers, weights)
 
@@ -397,6 +429,36 @@ class CenterLoss(nn.Module):
         updated = _dispatch.update_centers(rows, self._settings())
         self._last_update.set(rows.labels, self.ignore_index)
         return updated
+
+
+def _initial_centers(
+    init: object,
+    shape: tuple[int, int],
+    device: torch.device | str | int | None,
+    dtype: torch.dtype | None,
+) -> Tensor:
+    """Return the tensor of the centers; its values are not set unless given."""
+    choices = "'normal', 'zeros' or a tensor"
+    if isinstance(init, Tensor):
+        if init.shape != shape:
+            raise ValueError(f"init has shape {tuple(init.shape)}, expected {shape}")
+        # Only C needs contiguous rows; they are required on all devices alike.
+        row_stride, stride = init.stride()
+        if init.numel() > 0 and (
+            (shape[1] > 1 and stride != 1) or (shape[0] > 1 and row_stride < shape[1])
+        ):
+            raise ValueError(
+                "init has strided or overlapping rows: pass init.contiguous()"
+            )
+        return init.detach().to(device=device, dtype=dtype)
+    if not isinstance(init, str):
+        raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
+    if init not in ("normal", "zeros"):
+        raise ValueError(f"init is {init!r}, expected {choices}")
+    # PyTorch's default dtype may be that of a network in half precision.
+    if dtype is None and torch.get_default_dtype().itemsize < 4:
+        dtype = torch.float32
+    return torch.empty(shape, device=device, dtype=dtype)
 
 
 def _check_tensors(

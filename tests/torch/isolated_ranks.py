@@ -87,8 +87,8 @@ def update(rank, group):
     return {"centers": loss_fn.centers, "updated": updated}
 
 
-def centers_after(steps, rank, group=None):
-    loss_fn = new_loss(process_group=group)
+def centers_after(steps, rank, group=None, loss_fn=None):
+    loss_fn = loss_fn or new_loss(process_group=group)
     for step in range(steps):
         loss_fn(*rows_of(rank, step))
     return loss_fn.centers
@@ -184,6 +184,7 @@ def scenarios(rank, group):
 
 def run(rank, folder):
     torch.set_num_threads(1)
+    early = new_loss(process_group="world")
     dist.init_process_group(
         "gloo",
         init_method=(folder / "store").as_uri(),
@@ -198,6 +199,7 @@ def run(rank, folder):
     }
     if rank in (0, 3):
         results["ends"] = centers_after(5, rank, group_of_ends)
+    results["world"] = centers_after(5, rank, loss_fn=early)
     torch.save(results, folder / f"rank{rank}.pt")
     dist.destroy_process_group()
 

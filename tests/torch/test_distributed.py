@@ -82,6 +82,14 @@ def test_group_of_some_ranks(written):
     assert same_bits(written[3]["ends"], loss_fn.centers)
 
 
+def test_world_from_before_the_process_group(written):
+    loss_fn = new_loss()
+    for step in range(5):
+        loss_fn(*whole_batch(4, step))
+    for results in written:
+        assert same_bits(results["world"], loss_fn.centers)
+
+
 def in_one_process(ranks, rate, rows=whole_batch):
     """What DDP does, on the rows of all ranks at once."""
     model = Scaled(None)

@@ -147,7 +147,7 @@ def test_arguments_that_are_no_tensors_or_elsewhere(how, name, value, error, pro
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64], ids=str)
 def test_centers_in_half_precision_are_refused(dtype):
-    """In the constructor, and after the whole network has been converted."""
+    """In the constructor, and if such centers are assigned."""
     message = (
         f"^centers has dtype {str(dtype)[6:]}, expected float32 or float64: make it "
         r"with centers.to\(torch.float32\)$"
@@ -158,7 +158,8 @@ def test_centers_in_half_precision_are_refused(dtype):
         CenterLoss(7, 6, init=torch.zeros(7, 6, dtype=dtype))
     if not dtype.is_floating_point:
         return
-    loss_fn = module().to(dtype)
+    loss_fn = module()
+    loss_fn.centers = loss_fn.centers.to(dtype)
     before = loss_fn.centers.clone()
     embeddings, labels, _ = batch(dtype=dtype)
     for call in (loss_fn, loss_fn.update, loss_fn.eval()):
@@ -201,7 +202,7 @@ def test_a_bad_label_in_the_last_of_many_rows(ignore_index):
 
 AN_INIT = "expected 'normal', 'zeros' or a tensor"
 STRIDED = "has strided or overlapping rows: pass init.contiguous()"
-A_GROUP = "expected one as from torch.distributed.new_group()"
+A_GROUP = "expected None, 'world' or a group as from torch.distributed.new_group()"
 
 
 @pytest.mark.parametrize(
@@ -228,6 +229,15 @@ def test_the_constructor_refuses_wrong_arguments(name, value, error, problem):
     with pytest.raises(error) as raised:
         CenterLoss(**given)
     assert str(raised.value) == f"{name} {problem}"
+
+
+@pytest.mark.parametrize("value", ["gloo", 0, [], "World"])
+def test_an_assigned_process_group_is_checked(value):
+    loss_fn = module(process_group="world")
+    with pytest.raises(TypeError) as raised:
+        loss_fn.process_group = value
+    assert str(raised.value) == f"process_group is {value!r}, {A_GROUP}"
+    assert loss_fn.process_group == "world"
 
 
 @pytest.mark.usefixtures("path")
