@@ -35,7 +35,7 @@ array([[0.5, 1. ],
        [0. , 0.5]])
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -101,6 +101,21 @@ def _differences(b: _Batch) -> NDArray[Any]:
     return d
 
 
+def _squares(d: NDArray[Any]) -> NDArray[np.float64]:
+    """||d_i||^2 of each row, squared and added up in float64."""
+    squares: NDArray[np.float64] = np.square(d, dtype=np.float64).sum(axis=1)
+    return squares
+
+
+def _only_finite(b: _Batch, d: NDArray[Any]) -> tuple[_Batch, NDArray[Any]]:
+    """The rows whose ||d_i||^2 is finite, and their d_i."""
+    finite = np.isfinite(_squares(d))
+    counted = b.counted.copy()
+    counted[b.counted] = finite
+    rows = replace(b, x=b.x[finite], y=b.y[finite], w=b.w[finite], counted=counted)
+    return rows, d[finite]
+
+
 def _factor(b: _Batch, reduction: str, loss_weight: float) -> float:
     """The factor of w_i l_i and w_i d_i: L, or L / W for "mean"."""
     if reduction != "mean":
@@ -113,7 +128,7 @@ def _loss(
     b: _Batch, d: NDArray[Any], reduction: str, factor: float
 ) -> float | NDArray[Any]:
     """l_i = 1/2 ||d_i||^2; the factor times w_i l_i, per row or summed (Eq. 2)."""
-    losses = b.w * 0.5 * np.square(d, dtype=np.float64).sum(axis=1)
+    losses = b.w * 0.5 * _squares(d)
     if reduction == "none":
         return _with_ignored_rows(b, factor * losses, b.c.dtype).reshape(b.shape)
     if reduction == "mean" and not b.w.any():
@@ -168,9 +183,11 @@ def _delta(
 
 
 def _updated(
-    b: _Batch, d: NDArray[Any], alpha: float, normalize: bool
+    b: _Batch, d: NDArray[Any], alpha: float, normalize: bool, skip_nonfinite: bool
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """The classes j in the batch; c_j - alpha Delta c_j of each, rounded once."""
+    """The classes j with a row that counts; c_j - alpha Delta c_j, rounded once."""
+    if skip_nonfinite:
+        b, d = _only_finite(b, d)
     classes, sums, counts = _sums(b, d)
     # In this order: if alpha / (1 + n_j) is 0 and the sum infinite, the center is NaN.
     updated = b.c[classes] + alpha * _shares(counts, normalize) * sums
@@ -505,12 +522,13 @@ def update_centers(
     *,
     alpha: float = 0.5,
     normalize: bool = True,
+    skip_nonfinite: bool = True,
     sample_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
 ) -> int:
     """Move the centers in place: c_j <- c_j - alpha Delta c_j (Eq. 4).
 
-    Delta c_j is what `center_delta` returns.
+    Delta c_j is what `center_delta` returns for the rows that are not left out.
 
     Parameters
     ----------
@@ -522,11 +540,16 @@ def update_centers(
         The rate of the centers. Finite, >= 0.
     normalize : bool
         Whether to divide by 1 + n_j, as in `center_delta`.
+    skip_nonfinite : bool
+        Whether rows whose ||d_i||^2 is not finite move no center, as if they were
+        ignored: rows with NaN or infinity, and rows so far from their center that the
+        square overflows. Otherwise NaN and infinity reach the center of the row's
+        class.
 
     Returns
     -------
     int
-        The number of centers updated: classes with a row that is not ignored.
+        The number of centers updated: classes with a row that is not left out.
 
     Raises
     ------
@@ -549,11 +572,14 @@ def update_centers(
         centers=centers,
         alpha=alpha,
         normalize=normalize,
+        skip_nonfinite=skip_nonfinite,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
     )
     d = _differences(batch)
-    classes, updated = _updated(batch, d, given["alpha"], given["normalize"])
+    classes, updated = _updated(
+        batch, d, given["alpha"], given["normalize"], given["skip_nonfinite"]
+    )
     batch.c[classes] = updated
     return len(classes)
 
@@ -566,6 +592,7 @@ def step(
     *,
     alpha: float = 0.5,
     normalize: bool = True,
+    skip_nonfinite: bool = True,
     reduction: str = "mean",
     loss_weight: float = 1.0,
     sample_weight: ArrayLike | None = None,
@@ -580,8 +607,9 @@ def step(
     ----------
     features, labels, reduction, loss_weight, sample_weight, ignore_index
         As in `loss`.
-    centers, alpha, normalize
-        As in `update_centers`.
+    centers, alpha, normalize, skip_nonfinite
+        As in `update_centers`. A row that moves no center still shows in loss and
+        gradient.
     out : ndarray, optional
         Array for the gradient, as in `gradient`.
 
@@ -611,6 +639,7 @@ def step(
         centers=centers,
         alpha=alpha,
         normalize=normalize,
+        skip_nonfinite=skip_nonfinite,
         reduction=reduction,
         loss_weight=loss_weight,
         sample_weight=sample_weight,
@@ -621,6 +650,8 @@ def step(
     factor = _factor(batch, given["reduction"], given["loss_weight"])
     value = _loss(batch, d, given["reduction"], factor)
     rows = _gradient(batch, d, factor, given["features"])
-    classes, updated = _updated(batch, d, given["alpha"], given["normalize"])
+    classes, updated = _updated(
+        batch, d, given["alpha"], given["normalize"], given["skip_nonfinite"]
+    )
     batch.c[classes] = updated
     return value, _return(rows, out)

@@ -86,6 +86,8 @@ def _for_c(
             _plain.check_settings(function, settings)
         embeddings, labels = _saveable(embeddings), _saveable(labels)
         weights = weights if weights is None else _saveable(weights.detach())
+        if embeddings.is_neg():  # a view of complex numbers, which NumPy cannot read
+            embeddings = embeddings.resolve_neg()
     rows = embeddings.detach()
     # A gradient over the number of rows may underflow in float16 before a scaled loss
     # multiplies it. It has the dtype of the rows, so they are converted.

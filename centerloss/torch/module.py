@@ -291,10 +291,9 @@ class CenterLoss(nn.Module):
             As from `centerloss.step`; no center has changed then. On devices other
             than the CPU, PyTorch finds a label out of range, with an error of its own.
         """
-        centers = self.centers
-        _check_tensors(centers, embeddings, labels, sample_weight)
-        sample_weight = _numpy_compatible(sample_weight)
-        batch = Batch(embeddings, labels, centers, sample_weight)
+        batch = Batch(embeddings, labels, self.centers, sample_weight)
+        _plain.check_tensors(batch)
+        batch = _numpy_compatible(batch)
         settings = self._settings()
         if not (self.auto_update and self.training and torch.is_grad_enabled()):
             return _dispatch.loss(batch, settings)
@@ -309,11 +308,11 @@ class CenterLoss(nn.Module):
                 "gathered embeddings"
             )
         group = self._group.find()
-        if group is None and _dispatch.can_use_c(embeddings, sample_weight):
+        if group is None and _dispatch.can_use_c(embeddings, batch.sample_weight):
             loss, self._history.updated = _dispatch.step(batch, settings)
             return loss
         # First, so that an error in the rows of one rank is raised on all ranks.
-        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
+        rows = self._rows_of_all_ranks(batch, group)
         loss = _dispatch.loss(batch, settings)
         self._history.updated = _dispatch.update_centers(rows, settings)
         return loss
@@ -347,9 +346,9 @@ class CenterLoss(nn.Module):
         int
             The number of centers updated.
         """
-        _check_tensors(self.centers, embeddings, labels, sample_weight)
-        sample_weight = _numpy_compatible(sample_weight)
-        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
+        batch = Batch(embeddings, labels, self.centers, sample_weight)
+        _plain.check_tensors(batch)
+        rows = self._rows_of_all_ranks(_numpy_compatible(batch), self._group.find())
         self._history.updated = _dispatch.update_centers(rows, self._settings())
         return self.num_updated
 
@@ -399,8 +398,8 @@ class CenterLoss(nn.Module):
         sums = torch.zeros_like(self.centers, dtype=wide)
         counts = sums.new_zeros(self.num_classes)
         for embeddings, classes in batches:
-            _check_tensors(self.centers, embeddings, classes)
             batch = Batch(embeddings, classes, self.centers, None)
+            _plain.check_tensors(batch)
             _plain.check_batch(batch, self.ignore_index)
             _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
         present = counts > 0
@@ -440,16 +439,15 @@ class CenterLoss(nn.Module):
         )
 
     def _rows_of_all_ranks(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+        self, batch: Batch, group: dist.ProcessGroup | None
     ) -> Batch:
         """Return the rows of the process group, without their graph.
 
         An error in the rows of any rank is raised on all ranks.
         """
-        embeddings = embeddings.detach()
-        weights = sample_weight if sample_weight is None else sample_weight.detach()
-        batch = Batch(embeddings, labels, self.centers, weights)
-        group = self._group.find()
+        embeddings, labels, centers, weights = batch
+        weights = weights if weights is None else weights.detach()
+        batch = Batch(embeddings.detach(), labels, centers, weights)
         if group is None:
             return batch
         error = None
@@ -458,10 +456,7 @@ class CenterLoss(nn.Module):
             _plain.check_batch(batch, self.ignore_index)
         except (TypeError, ValueError, IndexError) as found:
             error = found
-        embeddings, labels, weights = gather_rows(
-            embeddings, labels, weights, error, group
-        )
-        return Batch(embeddings, labels, self.centers, weights)
+        return gather_rows(batch, error, group)
 
 
 def _graph_input(value: object) -> Tensor | list[object]:
@@ -509,28 +504,9 @@ def _initial_centers(
     return torch.empty(shape, device=device, dtype=dtype)
 
 
-def _check_tensors(
-    centers: Tensor,
-    embeddings: object,
-    labels: object,
-    sample_weight: object = None,
-) -> None:
-    """Raise unless these are tensors on the device of the centers."""
-    device = centers.device
-    given = [("embeddings", embeddings), ("labels", labels)]
-    if sample_weight is not None:
-        given.append(("sample_weight", sample_weight))
-    for name, value in given:
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}, expected a tensor")
-        if value.device != device:
-            raise ValueError(
-                f"{name} is on {value.device}, but centers are on {device}"
-            )
-
-
-def _numpy_compatible(sample_weight: Tensor | None) -> Tensor | None:
-    """Return the weights in a dtype that NumPy has without ml_dtypes."""
-    if sample_weight is not None and sample_weight.dtype is torch.bfloat16:
-        return sample_weight.float()
-    return sample_weight
+def _numpy_compatible(batch: Batch) -> Batch:
+    """Return the batch with weights in a dtype that NumPy has without ml_dtypes."""
+    weights = batch.sample_weight
+    if weights is not None and weights.dtype is torch.bfloat16:
+        return batch._replace(sample_weight=weights.float())
+    return batch

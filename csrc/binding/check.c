@@ -92,10 +92,11 @@ checked_arguments(const py_call *call)
                                  : Py_NewRef(Py_None);
     const char *const *names = py_argument_names;
     return Py_BuildValue(
-        "{s:O,s:O,s:O,s:d,s:O,s:s,s:d,s:O,s:N,s:O}", names[FEATURES], call->features,
-        names[LABELS], call->labels, names[CENTERS], call->centers, names[ALPHA],
-        call->update_options.alpha, names[NORMALIZE],
-        call->update_options.normalize ? Py_True : Py_False, names[REDUCTION],
+        "{s:O,s:O,s:O,s:d,s:O,s:O,s:s,s:d,s:O,s:N,s:O}", names[FEATURES],
+        call->features, names[LABELS], call->labels, names[CENTERS], call->centers,
+        names[ALPHA], call->update_options.alpha, names[NORMALIZE],
+        call->update_options.normalize ? Py_True : Py_False, names[SKIP_NONFINITE],
+        call->update_options.skip_nonfinite ? Py_True : Py_False, names[REDUCTION],
         py_reduction_names[call->loss_options.reduction], names[LOSS_WEIGHT],
         call->loss_options.loss_weight, names[SAMPLE_WEIGHT],
         object_or_none(call->weights), names[IGNORE_INDEX], ignore_index, names[OUT],

@@ -193,18 +193,18 @@ read_number(const py_call *call, int argument, double *number)
 }
 
 static bool
-read_normalize(py_call *call)
+read_bool(const py_call *call, int argument, bool *flag)
 {
-    PyObject *value = call->given[NORMALIZE];
+    PyObject *value = call->given[argument];
     if (value == NULL) {
         return true;
     }
     if (!PyBool_Check(value) && !PyArray_IsScalar(value, Bool)) {
         PyErr_Format(PyExc_TypeError, "%s is %R, expected True or False",
-                     call->names[NORMALIZE], value);
+                     call->names[argument], value);
         return false;
     }
-    call->update_options.normalize = PyObject_IsTrue(value);
+    *flag = PyObject_IsTrue(value);
     return true;
 }
 
@@ -332,7 +332,9 @@ py_check_types(py_call *call)
     return check_centers_type(call) && check_features_type(call) &&
            check_labels_type(call) &&
            read_number(call, ALPHA, &call->update_options.alpha) &&
-           read_normalize(call) && check_reduction_type(call) &&
+           read_bool(call, NORMALIZE, &call->update_options.normalize) &&
+           read_bool(call, SKIP_NONFINITE, &call->update_options.skip_nonfinite) &&
+           check_reduction_type(call) &&
            read_number(call, LOSS_WEIGHT, &call->loss_options.loss_weight) &&
            check_weights_type(call) && read_ignore_index(call) &&
            py_revalidate_arrays(call) && check_out_type(call);

@@ -16,6 +16,7 @@ enum {
     CENTERS,
     ALPHA,
     NORMALIZE,
+    SKIP_NONFINITE,
     REDUCTION,
     LOSS_WEIGHT,
     SAMPLE_WEIGHT,
@@ -52,6 +53,7 @@ enum {
     CLASS_SUMS,
     UPDATE_CENTERS,
     STEP,
+    STEP_AND_COUNT,
     FUNCTIONS,
 };
 

@@ -39,7 +39,7 @@ def good_call(name):
     if name in HAS_REDUCTION:
         call |= {"reduction": "none", "loss_weight": 2.0}
     if name in MOVES_CENTERS:
-        call |= {"alpha": 0.5}
+        call |= {"alpha": 0.5, "skip_nonfinite": True}
     if name in (*MOVES_CENTERS, "center_delta"):
         call |= {"normalize": True}
     if name in OUT_HOLDS:
@@ -250,9 +250,10 @@ def _bad_rates(words, name):
 
 def _options(words):
     yield from _not_numbers(words, "alpha")
-    for value in (1, 0.0, None, "yes", np.int64(1)):
-        message = f"{words['normalize']} is {value!r}, expected True or False"
-        yield replaced("normalize", value, TypeError, message)
+    for name in ("normalize", "skip_nonfinite"):
+        for value in (1, 0.0, None, "yes", np.int64(1)):
+            message = f"{words[name]} is {value!r}, expected True or False"
+            yield replaced(name, value, TypeError, message)
     for value in (None, 1, b"mean", ["mean"]):
         message = f"{words['reduction']} is {value!r}, expected 'none', 'sum' or 'mean'"
         yield replaced("reduction", value, TypeError, message, "type")

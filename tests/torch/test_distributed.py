@@ -126,7 +126,8 @@ def test_trap_without_a_group(ranks):
 
 
 MISTAKES = {
-    "label": f"IndexError: labels[2] is {CLASSES}, but there are {CLASSES} classes",
+    "label": f"IndexError: labels[2] is {CLASSES}, but there are {CLASSES} classes "
+    f"(0 to {CLASSES - 1})",
     "weight": "ValueError: sample_weight[3] is -1.0, expected a finite number >= 0",
     "fewer labels": "ValueError: labels has shape (7,), expected (8,): one label "
     "per row of embeddings",

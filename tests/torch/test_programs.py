@@ -33,7 +33,7 @@ def gathered(monkeypatch):
 
     def gather(*given):
         groups.append(given[-1])
-        return given[:3]
+        return given[0]
 
     monkeypatch.setattr("centerloss.torch.module.gather_rows", gather)
     return groups
