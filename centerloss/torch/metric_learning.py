@@ -241,9 +241,9 @@ class CenterLoss(BaseMetricLossFunction):
         """Return the labels, on the device of the embeddings."""
         if isinstance(embeddings, Tensor) and isinstance(labels, Tensor):
             labels = common_functions.to_device(labels, embeddings)
-        module._check_tensors(self.centers, embeddings, labels)
+        batch = Batch(embeddings, labels, self.centers, None)
+        _plain.check_tensors(batch)
         if labels.shape != embeddings.shape[:1]:  # the base class would say less
-            batch = Batch(embeddings, labels, self.centers, None)
             _plain.check_batch(batch, self.center_loss.ignore_index)
         return labels
 

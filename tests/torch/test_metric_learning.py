@@ -449,6 +449,7 @@ def test_the_distance_is_the_one_that_is_computed(batch):
         lambda x, y: (x.long(), y),
         lambda x, y: (x, y + 1),
         lambda x, y: (x[:, :3], y),
+        lambda x, y: (y, x),
         lambda x, y: (x, y[:5]),
         lambda x, y: (x, y[:, None]),
         lambda x, y: (x, torch.eye(3, dtype=int)[y]),
