@@ -6,7 +6,11 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """B rows, their labels, and the centers of all classes."""
+    """Rows, their labels, and the centers of all classes.
+
+    Labels and weights have any shape S, embeddings S + (...), where the last axes have
+    D values in all. In a flat batch they are (B,) and (B, D).
+    """
 
     embeddings: Tensor
     labels: Tensor
@@ -26,3 +30,4 @@ class Settings(NamedTuple):
     ignore_index: int | None = None
     alpha: float | Tensor = 0.5
     normalize: bool = True
+    skip_nonfinite: bool = True

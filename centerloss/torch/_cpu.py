@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-import centerloss
-
+from .. import _core
 from ._arrays import array, find_error
 from ._batch import Batch, Settings
-from ._plain import ignored, row_factors, row_weights
+from ._plain import row_factors, row_weights
 
 # A private function of PyTorch. Without it, every graph is treated as one that is
 # kept, which costs one more pass over the gradient.
@@ -32,7 +31,7 @@ _LARGEST_FLOAT32 = torch.finfo(torch.float32).max
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
     value = _call(
-        centerloss.loss,
+        _core.loss,
         batch,
         reduction=settings.reduction,
         loss_weight=settings.loss_weight,
@@ -44,7 +43,7 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
 def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     gradient = empty_gradient(batch.embeddings)
     value, _ = _call(
-        centerloss.value_and_grad,
+        _core.value_and_grad,
         batch,
         reduction=settings.reduction,
         loss_weight=settings.loss_weight,
@@ -54,29 +53,30 @@ def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     return _loss_tensor(value, batch.centers), gradient
 
 
-def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int | Tensor]:
+def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int]:
     gradient = empty_gradient(batch.embeddings)
-    value, _ = _call(
-        centerloss.step,
+    value, _, updated = _call(
+        _core.step_and_count,
         batch,
         alpha=settings.alpha,
         normalize=settings.normalize,
+        skip_nonfinite=settings.skip_nonfinite,
         reduction=settings.reduction,
         loss_weight=settings.loss_weight,
         ignore_index=settings.ignore_index,
         out=array(gradient),
     )
     increment_version(batch.centers)
-    counted = batch.labels[~ignored(batch.labels, settings.ignore_index)]
-    return _loss_tensor(value, batch.centers), gradient, len(counted.unique())
+    return _loss_tensor(value, batch.centers), gradient, updated
 
 
-def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
+def update_centers(batch: Batch, settings: Settings) -> int:
     updated: int = _call(
-        centerloss.update_centers,
+        _core.update_centers,
         batch,
         alpha=settings.alpha,
         normalize=settings.normalize,
+        skip_nonfinite=settings.skip_nonfinite,
         ignore_index=settings.ignore_index,
     )
     increment_version(batch.centers)
@@ -200,4 +200,4 @@ def _is_one(grad: Tensor) -> bool:
 
 def _per_row(values: Tensor, rows: Tensor) -> Tensor:
     """Reshape one value per row so that it multiplies the rows."""
-    return values.reshape(values.shape + (1,) * (rows.dim() - 1))
+    return values.reshape(values.shape + (1,) * (rows.dim() - values.dim()))

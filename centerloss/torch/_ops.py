@@ -20,13 +20,14 @@ from ._batch import Batch, Settings
 
 _ROWS = "Tensor embeddings, Tensor labels, "
 _LOSS = "Tensor? sample_weight, str reduction, Tensor loss_weight, int? ignore_index"
-_UPDATE = "Tensor? sample_weight, Tensor alpha, bool normalize, int? ignore_index"
+_UPDATE = "Tensor alpha, bool normalize, bool skip_nonfinite"
 _SCHEMAS = {
     "loss": f"({_ROWS}Tensor centers, {_LOSS}) -> Tensor",
     "value_and_grad": f"({_ROWS}Tensor centers, {_LOSS}) -> (Tensor, Tensor)",
-    "step": f"({_ROWS}Tensor(a!) centers, {_LOSS}, Tensor alpha, bool normalize)"
+    "step": f"({_ROWS}Tensor(a!) centers, {_LOSS}, {_UPDATE})"
     " -> (Tensor, Tensor, Tensor)",
-    "update_centers": f"({_ROWS}Tensor(a!) centers, {_UPDATE}) -> Tensor",
+    "update_centers": f"({_ROWS}Tensor(a!) centers, Tensor? sample_weight, "
+    f"int? ignore_index, {_UPDATE}) -> Tensor",
     "attach": f"({_ROWS}Tensor loss, Tensor gradient, {_LOSS}) -> Tensor",
 }
 
@@ -41,13 +42,13 @@ def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
 
 def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     return torch.ops.centerloss.step.default(
-        *batch, *_of_the_loss(settings), _input(settings.alpha), settings.normalize
+        *batch, *_of_the_loss(settings), *_of_the_update(settings)
     )
 
 
 def update_centers(batch: Batch, settings: Settings) -> Tensor:
     return torch.ops.centerloss.update_centers.default(
-        *batch, _input(settings.alpha), settings.normalize, settings.ignore_index
+        *batch, settings.ignore_index, *_of_the_update(settings)
     )
 
 
@@ -60,6 +61,10 @@ def attach(batch: Batch, loss: Tensor, gradient: Tensor, settings: Settings) -> 
 
 def _of_the_loss(settings: Settings) -> tuple[str, Tensor, int | None]:
     return settings.reduction, _input(settings.loss_weight), settings.ignore_index
+
+
+def _of_the_update(settings: Settings) -> tuple[Tensor, bool, bool]:
+    return _input(settings.alpha), settings.normalize, settings.skip_nonfinite
 
 
 def _input(value: float | Tensor) -> Tensor:
@@ -97,8 +102,8 @@ def _from_arguments(
 ) -> tuple[Batch, Settings]:
     settings = Settings(reduction, loss_weight.item(), ignore_index)
     if of_the_update:
-        alpha, normalize = of_the_update
-        settings = settings._replace(alpha=alpha.item(), normalize=normalize)
+        alpha, normalize, skip_nonfinite = of_the_update
+        settings = Settings(*settings[:3], alpha.item(), normalize, skip_nonfinite)
     return Batch(embeddings, labels, centers, sample_weight), settings
 
 
@@ -107,13 +112,17 @@ def _update_centers(
     labels: Tensor,
     centers: Tensor,
     sample_weight: Tensor | None,
+    ignore_index: int | None,
     alpha: Tensor,
     normalize: bool,
-    ignore_index: int | None,
+    skip_nonfinite: bool,
 ) -> Tensor:
     batch = Batch(embeddings, labels, centers, sample_weight)
     settings = Settings(
-        alpha=alpha.item(), normalize=normalize, ignore_index=ignore_index
+        ignore_index=ignore_index,
+        alpha=alpha.item(),
+        normalize=normalize,
+        skip_nonfinite=skip_nonfinite,
     )
     return torch.tensor(_cpu.update_centers(batch, settings))
 
@@ -140,14 +149,14 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _fake_loss(
-    embeddings: Tensor,
-    _labels: Tensor,
+    _embeddings: Tensor,
+    labels: Tensor,
     centers: Tensor,
     _sample_weight: Tensor | None,
     reduction: str,
     *_: Any,
 ) -> Tensor:
-    shape = embeddings.shape[:1] if reduction == "none" else ()
+    shape = labels.shape if reduction == "none" else ()
     return centers.new_empty(shape)
 
 

@@ -15,7 +15,7 @@ from ._batch import Batch, Settings
 
 
 _OF_THE_LOSS = ("reduction", "loss_weight", "ignore_index")
-_OF_THE_UPDATE = ("alpha", "normalize", "ignore_index")
+_OF_THE_UPDATE = ("alpha", "normalize", "skip_nonfinite", "ignore_index")
 _SETTINGS_OF = {
     "loss": _OF_THE_LOSS,
     "update_centers": _OF_THE_UPDATE,
@@ -113,7 +113,7 @@ def _raise_labels_need_a_gradient(batch: Batch) -> None:
 
 
 def ignored(labels: Tensor, ignore_index: int | None) -> Tensor:
-    """Return which rows are ignored: (B,), bool."""
+    """Return which rows are ignored: bool, of the labels' shape."""
     if ignore_index is None:
         return torch.zeros_like(labels, dtype=torch.bool)
     # Compared in 64 bits: in uint8, PyTorch would take an ignore_index of -1 as 255.
@@ -126,7 +126,7 @@ def row_weights(
     ignore_index: int | None,
     dtype: torch.dtype,
 ) -> Tensor:
-    """Return w_i, (B,): zero for ignored rows."""
+    """Return w_i, of the labels' shape: zero for ignored rows."""
     if sample_weight is None:
         sample_weight = torch.ones_like(labels, dtype=dtype)
     return sample_weight.to(dtype).masked_fill(ignored(labels, ignore_index), 0.0)
@@ -197,6 +197,10 @@ def update_centers(batch: Batch, settings: Settings) -> Tensor:
     left_out = ignored(batch.labels, settings.ignore_index)
     if len(centers) == 0 or len(d) == 0:
         return left_out.new_zeros((), dtype=torch.int64)
+    if settings.skip_nonfinite:
+        left_out = left_out | ~_squares_are_finite(d)
+        d = d.masked_fill(left_out[:, None], 0.0)
+        w = w.masked_fill(left_out, 0.0)
     labels = batch.labels.to(torch.int64).masked_fill(left_out, -1)
 
     # Rows in the order of their classes; each class gets a place, from 0 upwards.
@@ -215,6 +219,13 @@ def update_centers(batch: Batch, settings: Settings) -> Tensor:
     moves = (sums * settings.alpha).masked_fill(unused[:, None], -0.0)
     centers.index_add_(0, classes.clamp(min=0), moves)
     return (~unused).sum()
+
+
+def _squares_are_finite(d: Tensor) -> Tensor:
+    """Return whether ||d_i||^2 is finite, computed in float64 as in C."""
+    if d.dtype is torch.float64:
+        return (d * d).sum(1).isfinite()
+    return d.isfinite().all(1)  # float64 has room for the squares of float32
 
 
 def add_to_classes(

@@ -73,6 +73,10 @@ class CenterLoss(nn.Module):
     normalize : bool, default True
         Divide the sum of differences of a class by one plus the number of its rows
         (Eq. 4 of [1]_).
+    skip_nonfinite : bool, default True
+        Rows whose squared distance to their center is not finite move no center: those
+        with NaN or infinity, and those so far away that the square overflows. They
+        still show in loss and gradient, where a `torch.amp.GradScaler` finds them.
     ignore_index : int, optional
         Rows with this label are ignored.
     init : {"normal", "zeros"} or Tensor, default "normal"
@@ -122,8 +126,13 @@ class CenterLoss(nn.Module):
     PyTorch's operations, with the same results within rounding. The transforms of
     `torch.func` allow no in-place change: use ``auto_update=False`` there.
 
-    `torch.compile` keeps a call in one graph, unless weights need a gradient. The
-    settings are constants of the graph: a new value compiles it again.
+    `torch.compile` keeps a call on the CPU in one graph, unless weights need a
+    gradient. ``alpha`` and ``loss_weight`` are inputs of the graph and may change in
+    every step. The other settings are constants of it: a new value compiles it again.
+
+    A module in training mode warns once if its embeddings need no gradient. A replica
+    made by `torch.nn.DataParallel` cannot update the centers of the module and raises an
+    error instead: keep the loss outside of the parallel module.
 
     `torch.nn.parallel.DistributedDataParallel` averages gradients and broadcasts the
     buffers of rank 0: without ``process_group``, the centers would follow the rows of
@@ -161,6 +170,7 @@ class CenterLoss(nn.Module):
     centers: Tensor
     reduction: Literal["none", "sum", "mean"]
     normalize: bool
+    skip_nonfinite: bool = True  # in pickles from before it was a setting
     ignore_index: int | None
     auto_update: bool
 
@@ -173,6 +183,7 @@ class CenterLoss(nn.Module):
         loss_weight: float = 1.0,
         reduction: Literal["none", "sum", "mean"] = "mean",
         normalize: bool = True,
+        skip_nonfinite: bool = True,
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | Tensor = "normal",
         auto_update: bool = True,
@@ -187,6 +198,7 @@ class CenterLoss(nn.Module):
         self.loss_weight = loss_weight
         self.reduction = reduction
         self.normalize = normalize
+        self.skip_nonfinite = skip_nonfinite
         self.ignore_index = ignore_index
         if not isinstance(auto_update, bool):
             raise TypeError(f"auto_update is {auto_update!r}, expected True or False")
@@ -273,17 +285,19 @@ class CenterLoss(nn.Module):
         Parameters
         ----------
         embeddings : Tensor of shape (B, ...)
-            The batch, one row of D values per sample, in the centers' dtype, or in
-            float16 or bfloat16 over float32 centers.
-        labels : Tensor of shape (B,), any integer dtype
+            The batch, one row of D values per label, in the centers' dtype, or in
+            float16 or bfloat16 over float32 centers. If the labels have more axes,
+            their shape comes first: (B, T, ...) for labels of shape (B, T).
+        labels : Tensor of shape (B,), or of more axes, any integer dtype or bool
             The class of each row.
-        sample_weight : Tensor of shape (B,), of real numbers, optional
+        sample_weight : Tensor of the labels' shape, of real numbers, optional
             The weight of each row: finite and >= 0.
 
         Returns
         -------
-        Tensor of shape () or (B,)
-            The loss, in the centers' dtype; one per row if ``reduction`` is "none".
+        Tensor of shape (), or of the labels' shape
+            The loss, in the centers' dtype; one per row if ``reduction`` is "none". It
+            is infinite if it is beyond the range of that dtype.
 
         Raises
         ------
@@ -435,7 +449,12 @@ class CenterLoss(nn.Module):
         if torch.compiler.is_compiling():  # pragma: no cover
             loss_weight, alpha = self._loss_weight_input[0], self._alpha_input[0]
         return Settings(
-            self.reduction, loss_weight, self.ignore_index, alpha, self.normalize
+            self.reduction,
+            loss_weight,
+            self.ignore_index,
+            alpha,
+            self.normalize,
+            self.skip_nonfinite,
         )
 
     def _rows_of_all_ranks(

@@ -307,7 +307,7 @@ OPERATORS = {
     "loss": ("centers", "weights", "objective"),
     "value_and_grad": ("centers", "weights", "objective"),
     "step": ("centers", "weights", "objective", "rate"),
-    "update_centers": ("centers", "weights", "rate", "ignore_index"),
+    "update_centers": ("centers", "weights", "ignore_index", "rate"),
     "attach": ("loss", "gradient", "weights", "objective"),
 }
 
@@ -331,7 +331,7 @@ def test_opcheck(name, dtype, reduction, weighted, ignore_index):
         "centers": [centers],
         "weights": [weights if weighted else None],
         "objective": [reduction, torch.tensor(0.5).double(), ignore_index],
-        "rate": [torch.tensor(0.25).double(), True],
+        "rate": [torch.tensor(0.25).double(), True, True],
         "ignore_index": [ignore_index],
         "loss": [torch.rand(rows, dtype=centers.dtype)],
         "gradient": [torch.rand_like(embeddings).detach()],

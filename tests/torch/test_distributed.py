@@ -169,6 +169,22 @@ def test_a_mistake_on_one_rank_is_raised_on_all(ranks, kind, how):
         assert same_bits(ours["centers"], loss_fn.centers)
 
 
+@pytest.mark.parametrize("skip_nonfinite", [True, False])
+def test_a_bad_row_on_one_rank(ranks, skip_nonfinite):
+    """It shows in the loss of its rank, and is judged alike on all ranks."""
+    loss_fn = new_loss(skip_nonfinite=skip_nonfinite)
+    x, y, _ = whole_batch(len(ranks), 0)
+    x = x.detach()
+    x[8 + 2, 3] = torch.nan
+    loss_fn(x.requires_grad_(), y)
+    assert loss_fn.centers.isfinite().all() == skip_nonfinite
+    for rank, results in enumerate(ranks):
+        ours = results["bad rows", skip_nonfinite]
+        assert ours["finite"] == (rank != 1)
+        assert ours["updated"] == loss_fn.num_updated
+        assert same_bits(ours["centers"], loss_fn.centers)
+
+
 def test_labels_and_weights_of_other_dtypes_and_rows_of_another_shape(ranks):
     loss_fn = new_loss()
     loss_fn(*whole_batch(len(ranks), 0, weighted=True))

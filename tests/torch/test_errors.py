@@ -12,7 +12,10 @@ from tests.torch.batches import assert_same_bits, batch, module, same_bits
 
 TENSORS = ("features", "labels", "sample_weight")
 NAMES = ("embeddings", "labels", "sample_weight")
-SETTINGS = ("alpha", "normalize", "reduction", "loss_weight", "ignore_index")
+SETTINGS = (
+    *("alpha", "normalize", "skip_nonfinite", "reduction", "loss_weight"),
+    "ignore_index",
+)
 FAULTS = faults({"features": "embeddings"}, tensors=True)
 
 

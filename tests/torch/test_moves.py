@@ -283,7 +283,8 @@ def test_state_dict_through_a_file_of_weights_only():
 def test_repr():
     assert repr(module(alpha=0.25, ignore_index=-1)) == (
         "CenterLoss(7, 6, alpha=0.25, loss_weight=1.0, reduction='mean', "
-        "normalize=True, ignore_index=-1, auto_update=True, dtype=torch.float32)"
+        "normalize=True, ignore_index=-1, skip_nonfinite=True, auto_update=True, "
+        "dtype=torch.float32)"
     )
 
 
