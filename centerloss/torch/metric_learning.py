@@ -43,6 +43,8 @@ class CenterLoss(BaseMetricLossFunction):
     process_group : torch.distributed.ProcessGroup or "world", optional
         Update the centers with the rows of all ranks of the group. Leave it out in the
         library's ``DistributedLossWrapper``, which gathers the rows itself.
+    skip_nonfinite : bool, default True
+        A row whose squared distance to its center is not finite updates no center.
     distance : LpDistance, optional
         Only the distance that center loss has is accepted, which is the default:
         ``LpDistance(normalize_embeddings=False, p=2, power=2)``.
@@ -96,6 +98,7 @@ class CenterLoss(BaseMetricLossFunction):
         init: Literal["normal", "zeros"] | Tensor = "normal",
         auto_update: bool = True,
         process_group: dist.ProcessGroup | Literal["world"] | None = None,
+        skip_nonfinite: bool = True,
         distance: LpDistance | None = None,
         **kwargs: Any,
     ) -> None:
@@ -110,6 +113,7 @@ class CenterLoss(BaseMetricLossFunction):
             init=init,
             auto_update=auto_update,
             process_group=process_group,
+            skip_nonfinite=skip_nonfinite,
         )
         self._updated_with = _Batch()
         self.add_to_recordable_attributes(

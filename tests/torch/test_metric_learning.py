@@ -233,6 +233,25 @@ def test_no_row_counts(rows):
     assert torch.equal(loss_fn.centers, before)
 
 
+@pytest.mark.parametrize("skip", [None, True, False])
+def test_rows_that_are_not_finite(batch, skip):
+    """They show in the loss, and by default update no center."""
+    embeddings, labels = batch
+    x = embeddings.detach().clone()
+    x[1, 2] = torch.nan
+    given = {} if skip is None else {"skip_nonfinite": skip}
+    loss_fn = CenterLoss(3, 4, init="zeros", **given)
+    assert loss_fn(x.requires_grad_(), labels).isnan()
+    rest = torch.arange(12) != 1
+    expected = moved(x[rest], labels[rest], torch.zeros(3, 4), 0.5).float()
+    if skip is False:
+        assert loss_fn.centers[1].isnan().any()
+        expected[1] = loss_fn.centers[1]
+    torch.testing.assert_close(
+        loss_fn.centers, expected, rtol=1e-6, atol=1e-6, equal_nan=True
+    )
+
+
 def test_process_group():
     """The module looks up "world" at the call, and checks what it is given."""
     loss_fn = CenterLoss(3, 4, process_group="world")
