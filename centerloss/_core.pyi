@@ -108,6 +108,7 @@ def step(
     *,
     alpha: SupportsFloat = 0.5,
     normalize: bool | np.bool_ = True,
+    skip_nonfinite: bool | np.bool_ = True,
     reduction: _Total = "mean",
     loss_weight: SupportsFloat = 1.0,
     sample_weight: ArrayLike | None = None,
@@ -122,12 +123,27 @@ def step(
     *,
     alpha: SupportsFloat = 0.5,
     normalize: bool | np.bool_ = True,
+    skip_nonfinite: bool | np.bool_ = True,
     reduction: str = "mean",
     loss_weight: SupportsFloat = 1.0,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
+def step_and_count(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    skip_nonfinite: bool | np.bool_ = True,
+    reduction: str = "mean",
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[Any, NDArray[Any], int]: ...
 def center_delta(
     features: ArrayLike,
     labels: ArrayLike,
@@ -153,6 +169,7 @@ def update_centers(
     *,
     alpha: SupportsFloat = 0.5,
     normalize: bool | np.bool_ = True,
+    skip_nonfinite: bool | np.bool_ = True,
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
 ) -> int: ...

@@ -31,7 +31,9 @@ def write_npz(file: BinaryIO, **arrays: Any) -> None:
 
 
 def read_npz(file: BinaryIO, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
-    """Read the arrays with these names; nothing is unpickled.
+    """Read the arrays with these names, or those that `check_keys` requires of them.
+
+    Nothing is unpickled.
 
     A file that is damaged or is not such a file raises an error, usually ValueError.
     """

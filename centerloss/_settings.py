@@ -9,11 +9,18 @@ from numpy.typing import NDArray
 
 from ._core import check
 
-SETTINGS = ("alpha", "loss_weight", "reduction", "normalize", "ignore_index")
+SETTINGS = (
+    *("alpha", "loss_weight", "reduction", "normalize", "ignore_index"),
+    "skip_nonfinite",
+)
+OPTIONAL = ("skip_nonfinite",)  # older files, states and pickles do not have it
 
 
 def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Raise what `step` would raise; return the settings as plain Python values."""
+    """Raise what `step` would raise; return the settings as plain Python values.
+
+    Settings that are missing get their defaults.
+    """
     # Explicit dtypes: with the default, np.empty leaks a reference to the dtype.
     no_rows = {
         "features": np.empty((0, 1), np.float64),
@@ -43,7 +50,7 @@ def check_centers(
 
 def check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> None:
     for key in expected:
-        if key not in keys:
+        if key not in keys and key not in OPTIONAL:
             raise ValueError(f"{what} has no {key!r}, expected {', '.join(expected)}")
     for key in keys:
         if key not in expected:

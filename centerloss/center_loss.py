@@ -43,6 +43,9 @@ class CenterLoss:
     normalize : bool, default True
         Divide the sum of differences of a class by one plus the number of its rows
         (Eq. 4 of [1]_).
+    skip_nonfinite : bool, default True
+        Rows whose squared distance to their center is not finite move no center: those
+        with NaN or infinity, and those so far away that the square overflows.
     ignore_index : int, optional
         Rows with this label are ignored.
     init : {"normal", "zeros"} or ndarray, default "normal"
@@ -59,7 +62,7 @@ class CenterLoss:
         The array itself. The next call uses what is written to it.
     num_classes, feat_dim : int
         The shape of ``centers``.
-    alpha, loss_weight, reduction, normalize, ignore_index
+    alpha, loss_weight, reduction, normalize, ignore_index, skip_nonfinite
         The settings. The next call that uses a setting checks its value.
 
     Raises
@@ -98,6 +101,7 @@ class CenterLoss:
     reduction: Literal["none", "sum", "mean"]
     normalize: bool
     ignore_index: int | None
+    skip_nonfinite: bool
 
     def __init__(
         self,
@@ -108,6 +112,7 @@ class CenterLoss:
         loss_weight: float = 1.0,
         reduction: Literal["none", "sum", "mean"] = "mean",
         normalize: bool = True,
+        skip_nonfinite: bool = True,
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | NDArray[Any] = "normal",
         dtype: DTypeLike = "float32",
@@ -121,6 +126,7 @@ class CenterLoss:
         self.reduction = reduction
         self.normalize = normalize
         self.ignore_index = ignore_index
+        self.skip_nonfinite = skip_nonfinite
         check_settings(self._settings())
         self.centers = _initial_centers(init, shape, dtype, rng)
 
@@ -144,16 +150,16 @@ class CenterLoss:
 
         Parameters
         ----------
-        features : array_like of shape (B, ...)
-            The batch, one row of D values per sample.
-        labels : array_like of shape (B,), any integer dtype
-            The class of each row.
-        sample_weight : array_like of shape (B,), optional
+        features : array_like of shape S + (...)
+            The batch: a row of D values for each label.
+        labels : array_like of shape S, any integer dtype or bool
+            The class of each row. S is (B,), or has more axes.
+        sample_weight : array_like of shape S, optional
             The weight of each row: finite and >= 0.
 
         Returns
         -------
-        float or ndarray of shape (B,)
+        float or ndarray of shape S
             The loss; one per row, in the centers' dtype, if ``reduction`` is "none".
         """
         return loss(
@@ -184,7 +190,7 @@ class CenterLoss:
 
         Returns
         -------
-        loss : float or ndarray of shape (B,)
+        loss : float or ndarray of shape S
             As from a call of the object.
         gradient : ndarray of the features' shape and dtype
             The gradient of the loss with respect to the features; ``out`` if given.
@@ -224,6 +230,7 @@ class CenterLoss:
             self.centers,
             alpha=self.alpha,
             normalize=self.normalize,
+            skip_nonfinite=self.skip_nonfinite,
             sample_weight=sample_weight,
             ignore_index=self.ignore_index,
         )
@@ -253,6 +260,7 @@ class CenterLoss:
             self.centers,
             alpha=self.alpha,
             normalize=self.normalize,
+            skip_nonfinite=self.skip_nonfinite,
             reduction=self.reduction,
             loss_weight=self.loss_weight,
             sample_weight=sample_weight,
@@ -301,8 +309,8 @@ class CenterLoss:
         Returns
         -------
         dict
-            Keys "centers", "alpha", "loss_weight", "reduction", "normalize" and
-            "ignore_index".
+            Keys "centers", "alpha", "loss_weight", "reduction", "normalize",
+            "ignore_index" and "skip_nonfinite".
 
         Raises
         ------
@@ -320,7 +328,8 @@ class CenterLoss:
         Parameters
         ----------
         state : mapping
-            As `state_dict` returns it.
+            As `state_dict` returns it. "skip_nonfinite" may be missing, as in older
+            states; it is True then.
 
         Raises
         ------
@@ -339,7 +348,8 @@ class CenterLoss:
             raise ValueError(f"centers has shape {centers.shape}, expected {own.shape}")
         if centers.dtype.newbyteorder("=") != own.dtype:
             raise ValueError(f"centers has dtype {centers.dtype}, expected {own.dtype}")
-        settings = check_settings({name: state[name] for name in SETTINGS})
+        given = {name: state[name] for name in SETTINGS if name in state}
+        settings = check_settings(given)
         check_centers(own, written=True)
         # Everything is checked: from here on nothing raises, so all values are set.
         own[...] = centers
@@ -348,6 +358,7 @@ class CenterLoss:
         self.reduction = settings["reduction"]
         self.normalize = settings["normalize"]
         self.ignore_index = settings["ignore_index"]
+        self.skip_nonfinite = settings["skip_nonfinite"]
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save centers and settings to a file in NumPy's .npz format.
@@ -415,6 +426,13 @@ class CenterLoss:
     def __getstate__(self) -> object:
         # Pickle protocols 0 and 1 refuse a class with __slots__ that lacks this method.
         return super().__getstate__()
+
+    def __setstate__(self, state: tuple[dict[str, Any] | None, dict[str, Any]]) -> None:
+        # As without this method, but for older pickles, which lack a setting.
+        self.skip_nonfinite = True
+        attributes, slots = state
+        for name, value in {**(attributes or {}), **slots}.items():
+            setattr(self, name, value)
 
     def __repr__(self) -> str:
         settings = {**self._settings(), "dtype": self.centers.dtype.name}

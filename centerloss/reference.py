@@ -5,6 +5,9 @@ Each function has the signature, the results and the errors of its namesake in
 what a function computes, or to check a port. Results agree within rounding, not bit by
 bit. The arguments are checked by the same code.
 
+The labels have any shape S with at least one axis, such as (B,). There are B of them,
+and a row for each: features of shape S + (...), whose other axes have D values in all.
+
 In the formulas x_i is row i of the features, y_i its label, c_j center j,
 d_i = x_i - c_{y_i}, w_i a sample weight (1 unless given), n_j the sum of w_i over the
 rows of class j and W the sum of w_i over all rows. Ignored rows are in none of the
@@ -32,7 +35,7 @@ array([[0.5, 1. ],
        [0. , 0.5]])
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -67,24 +70,27 @@ class _Batch:
     w: NDArray[np.float64]  # (N,) sample weights
     c: NDArray[Any]  # (K, D) centers, in the caller's memory
     counted: NDArray[np.bool_]  # (B,) which rows of the features the N rows are
+    shape: tuple[int, ...]  # of the labels: one axis (B,), or several of B in all
 
 
 def _read(function: str, **arguments: Any) -> tuple[_Batch, dict[str, Any]]:
     """Return the batch and all arguments as plain values; raise what C would raise."""
     given = check(function, arguments)
-    y, w, c = given["labels"], given["sample_weight"], given["centers"]
+    c, y = given["centers"], given["labels"].ravel()
     x = given["features"].reshape(len(y), c.shape[1])
     counted = np.ones(len(y), bool)
     if given["ignore_index"] is not None:
         counted = y != given["ignore_index"]
-    if w is None:
-        w = np.ones(len(y))
+    w = np.ones(len(y))
+    if given["sample_weight"] is not None:
+        w = given["sample_weight"].ravel()
     batch = _Batch(
         x=x[counted].astype(c.dtype),
         y=y[counted].astype(np.intp),
         w=w[counted],
         c=c,
         counted=counted,
+        shape=given["labels"].shape,
     )
     return batch, given
 
@@ -93,6 +99,21 @@ def _differences(b: _Batch) -> NDArray[Any]:
     """d_i = x_i - c_{y_i}, in the dtype of the centers."""
     d: NDArray[Any] = b.x - b.c[b.y]
     return d
+
+
+def _squares(d: NDArray[Any]) -> NDArray[np.float64]:
+    """||d_i||^2 of each row, squared and added up in float64."""
+    squares: NDArray[np.float64] = np.square(d, dtype=np.float64).sum(axis=1)
+    return squares
+
+
+def _only_finite(b: _Batch, d: NDArray[Any]) -> tuple[_Batch, NDArray[Any]]:
+    """The rows whose ||d_i||^2 is finite, and their d_i."""
+    finite = np.isfinite(_squares(d))
+    counted = b.counted.copy()
+    counted[b.counted] = finite
+    rows = replace(b, x=b.x[finite], y=b.y[finite], w=b.w[finite], counted=counted)
+    return rows, d[finite]
 
 
 def _factor(b: _Batch, reduction: str, loss_weight: float) -> float:
@@ -107,9 +128,9 @@ def _loss(
     b: _Batch, d: NDArray[Any], reduction: str, factor: float
 ) -> float | NDArray[Any]:
     """l_i = 1/2 ||d_i||^2; the factor times w_i l_i, per row or summed (Eq. 2)."""
-    losses = b.w * 0.5 * np.square(d, dtype=np.float64).sum(axis=1)
+    losses = b.w * 0.5 * _squares(d)
     if reduction == "none":
-        return _with_ignored_rows(b, factor * losses, b.c.dtype)
+        return _with_ignored_rows(b, factor * losses, b.c.dtype).reshape(b.shape)
     if reduction == "mean" and not b.w.any():
         return 0.0  # there is no mean, even if a row holds NaN
     return float(factor * losses.sum())
@@ -162,9 +183,11 @@ def _delta(
 
 
 def _updated(
-    b: _Batch, d: NDArray[Any], alpha: float, normalize: bool
+    b: _Batch, d: NDArray[Any], alpha: float, normalize: bool, skip_nonfinite: bool
 ) -> tuple[NDArray[np.intp], NDArray[Any]]:
-    """The classes j in the batch; c_j - alpha Delta c_j of each, rounded once."""
+    """The classes j with a row that counts; c_j - alpha Delta c_j, rounded once."""
+    if skip_nonfinite:
+        b, d = _only_finite(b, d)
     classes, sums, counts = _sums(b, d)
     # In this order: if alpha / (1 + n_j) is 0 and the sum infinite, the center is NaN.
     updated = b.c[classes] + alpha * _shares(counts, normalize) * sums
@@ -206,29 +229,32 @@ def loss(
 
     Parameters
     ----------
-    features : array_like, shape (B, ...)
-        One row per sample, flattened to (B, D). The dtype of `centers`, or float16
-        or bfloat16 with float32 centers, in any memory layout and byte order. A
-        sequence without a dtype takes that of `centers`.
-    labels : array_like of integers, shape (B,)
-        The class of each row, 0..K-1.
+    features : array_like, shape S + (...)
+        A row of D values for each label: the shape of `labels`, and after it axes of D
+        values in all. The dtype of `centers`, or float16 or bfloat16 with float32
+        centers, in any memory layout and byte order. A sequence without a dtype takes
+        that of `centers`.
+    labels : array_like of integers or bool, shape S
+        The class of each row, 0..K-1. At least one axis: (B,), or (B, T) with features
+        (B, T, D). False and True are 0 and 1.
     centers : ndarray of float32 or float64, shape (K, D)
         One center per class; native byte order, aligned, each row contiguous.
     reduction : {"mean", "sum", "none"}
         Mean or sum over the rows, or one loss per row.
     loss_weight : float
         Multiplies loss and gradient, but not the update of the centers. Finite, >= 0.
-    sample_weight : array_like of real numbers, shape (B,), optional
+    sample_weight : array_like of real numbers, shape S, optional
         The w_i, 1 unless given. Finite, >= 0.
     ignore_index : int, optional
         Rows with this label are ignored: their loss and gradient are 0, and they
         move no center. It may be outside 0..K-1.
-    out : ndarray of the dtype of `centers`, shape (B,), optional
-        Array for the result of reduction "none"; not allowed otherwise.
+    out : ndarray of the dtype of `centers`, shape S, optional
+        Array for the result of reduction "none"; not allowed otherwise. One stride
+        leads from each element to the next, as in every array of one axis.
 
     Returns
     -------
-    float, or ndarray of the dtype of `centers` and shape (B,) for "none"
+    float, or ndarray of the dtype of `centers` and shape S for "none"
         `out` itself if given.
 
     Raises
@@ -248,6 +274,10 @@ def loss(
     6.5
     >>> loss(features, [0, 1], np.zeros((2, 2)), reduction="none")
     array([ 0.5, 12.5])
+    >>> tokens = np.ones((2, 3, 4))  # 2 sequences of 3 tokens
+    >>> loss(tokens, [[0, 1, 1], [0, 0, 1]], np.zeros((2, 4)), reduction="none")
+    array([[2., 2., 2.],
+           [2., 2., 2.]])
     """
     batch, given = _read(
         "loss",
@@ -288,8 +318,8 @@ def gradient(
     features, labels, centers, reduction, loss_weight, sample_weight, ignore_index
         As in `loss`.
     out : ndarray of the dtype (native) and shape of `features`, optional
-        Array for the gradient. Its rows must be contiguous, and it must not overlap
-        other arguments.
+        Array for the gradient. Its rows must be contiguous, with one stride from each
+        row to the next, and it must not overlap other arguments.
 
     Returns
     -------
@@ -346,7 +376,7 @@ def value_and_grad(
 
     Returns
     -------
-    loss : float, or ndarray of shape (B,) for reduction "none"
+    loss : float, or ndarray of the shape of `labels` for reduction "none"
         As from `loss`.
     gradient : ndarray shaped like `features`
         As from `gradient`.
@@ -492,12 +522,13 @@ def update_centers(
     *,
     alpha: float = 0.5,
     normalize: bool = True,
+    skip_nonfinite: bool = True,
     sample_weight: ArrayLike | None = None,
     ignore_index: int | None = None,
 ) -> int:
     """Move the centers in place: c_j <- c_j - alpha Delta c_j (Eq. 4).
 
-    Delta c_j is what `center_delta` returns.
+    Delta c_j is what `center_delta` returns for the rows that are not left out.
 
     Parameters
     ----------
@@ -509,11 +540,16 @@ def update_centers(
         The rate of the centers. Finite, >= 0.
     normalize : bool
         Whether to divide by 1 + n_j, as in `center_delta`.
+    skip_nonfinite : bool
+        Whether rows whose ||d_i||^2 is not finite move no center, as if they were
+        ignored: rows with NaN or infinity, and rows so far from their center that the
+        square overflows. Otherwise NaN and infinity reach the center of the row's
+        class.
 
     Returns
     -------
     int
-        The number of centers updated: classes with a row that is not ignored.
+        The number of centers updated: classes with a row that is not left out.
 
     Raises
     ------
@@ -536,11 +572,14 @@ def update_centers(
         centers=centers,
         alpha=alpha,
         normalize=normalize,
+        skip_nonfinite=skip_nonfinite,
         sample_weight=sample_weight,
         ignore_index=ignore_index,
     )
     d = _differences(batch)
-    classes, updated = _updated(batch, d, given["alpha"], given["normalize"])
+    classes, updated = _updated(
+        batch, d, given["alpha"], given["normalize"], given["skip_nonfinite"]
+    )
     batch.c[classes] = updated
     return len(classes)
 
@@ -553,6 +592,7 @@ def step(
     *,
     alpha: float = 0.5,
     normalize: bool = True,
+    skip_nonfinite: bool = True,
     reduction: str = "mean",
     loss_weight: float = 1.0,
     sample_weight: ArrayLike | None = None,
@@ -567,8 +607,9 @@ def step(
     ----------
     features, labels, reduction, loss_weight, sample_weight, ignore_index
         As in `loss`.
-    centers, alpha, normalize
-        As in `update_centers`.
+    centers, alpha, normalize, skip_nonfinite
+        As in `update_centers`. A row that moves no center still shows in loss and
+        gradient.
     out : ndarray, optional
         Array for the gradient, as in `gradient`.
 
@@ -598,6 +639,7 @@ def step(
         centers=centers,
         alpha=alpha,
         normalize=normalize,
+        skip_nonfinite=skip_nonfinite,
         reduction=reduction,
         loss_weight=loss_weight,
         sample_weight=sample_weight,
@@ -608,6 +650,8 @@ def step(
     factor = _factor(batch, given["reduction"], given["loss_weight"])
     value = _loss(batch, d, given["reduction"], factor)
     rows = _gradient(batch, d, factor, given["features"])
-    classes, updated = _updated(batch, d, given["alpha"], given["normalize"])
+    classes, updated = _updated(
+        batch, d, given["alpha"], given["normalize"], given["skip_nonfinite"]
+    )
     batch.c[classes] = updated
     return value, _return(rows, out)

@@ -33,7 +33,8 @@ main(void)
         .label_signed = true,
     };
     const cl_loss_options loss_options = {.reduction = CL_MEAN, .loss_weight = 1.0};
-    const cl_update_options update_options = {.alpha = 0.5, .normalize = true};
+    const cl_update_options update_options = {
+        .alpha = 0.5, .normalize = true, .skip_nonfinite = true};
     const cl_outputs outputs = {
         .loss = &loss,
         .gradient = (char *)gradient,

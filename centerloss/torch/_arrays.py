@@ -1,8 +1,8 @@
 """Tensors as NumPy arrays that share their memory, and error messages about tensors."""
 
+import functools
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,10 +11,22 @@ from torch import Tensor
 from .. import _core
 
 
+@functools.cache
+def _bfloat16() -> np.dtype[Any]:
+    """Return the dtype that NumPy lacks."""
+    try:
+        import ml_dtypes
+    except ImportError as error:
+        raise ImportError(
+            "tensors in bfloat16 need the package ml_dtypes: pip install ml_dtypes"
+        ) from error
+    return np.dtype(ml_dtypes.bfloat16)
+
+
 def array(tensor: Tensor) -> NDArray[Any]:
     """Return a view of a CPU tensor; nothing is copied."""
-    if tensor.dtype is torch.bfloat16:  # a dtype of ml_dtypes, which NumPy lacks
-        view: NDArray[Any] = tensor.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    if tensor.dtype is torch.bfloat16:
+        view: NDArray[Any] = tensor.view(torch.int16).numpy().view(_bfloat16())
         return view
     return tensor.numpy()
 
@@ -24,7 +36,10 @@ def shape_only_array(tensor: Tensor) -> NDArray[Any]:
 
     It stands for tensors whose values are on another device.
     """
-    dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+    if tensor.dtype is torch.bfloat16:
+        dtype = _bfloat16()
+    else:
+        dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
     return np.broadcast_to(np.zeros(tensor.shape[1:], dtype), tensor.shape)
 
 

@@ -6,7 +6,11 @@ from torch import Tensor
 
 
 class Batch(NamedTuple):
-    """B rows, their labels, and the centers of all classes."""
+    """Rows, their labels, and the centers of all classes.
+
+    Labels and weights have any shape S, embeddings S + (...), where the last axes have
+    D values in all. In a flat batch they are (B,) and (B, D).
+    """
 
     embeddings: Tensor
     labels: Tensor
@@ -15,10 +19,15 @@ class Batch(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """The settings of a call; an operation ignores those that it does not use."""
+    """The settings of a call; an operation ignores those that it does not use.
+
+    While torch.compile traces a call, `loss_weight` and `alpha` are tensors of one
+    float64 on the CPU: inputs of the graph. Numbers would be constants of it.
+    """
 
     reduction: str = "mean"
-    loss_weight: float = 1.0
+    loss_weight: float | Tensor = 1.0
     ignore_index: int | None = None
-    alpha: float = 0.5
+    alpha: float | Tensor = 0.5
     normalize: bool = True
+    skip_nonfinite: bool = True

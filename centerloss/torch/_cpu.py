@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-import centerloss
-
+from .. import _core
 from ._arrays import array, find_error
 from ._batch import Batch, Settings
 from ._plain import row_factors, row_weights
@@ -27,9 +26,12 @@ _graph_is_kept: Callable[[], bool] = getattr(
 )
 
 
+_LARGEST_FLOAT32 = torch.finfo(torch.float32).max
+
+
 def loss(batch: Batch, settings: Settings) -> Tensor:
     value = _call(
-        centerloss.loss,
+        _core.loss,
         batch,
         reduction=settings.reduction,
         loss_weight=settings.loss_weight,
@@ -41,7 +43,7 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
 def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     gradient = empty_gradient(batch.embeddings)
     value, _ = _call(
-        centerloss.value_and_grad,
+        _core.value_and_grad,
         batch,
         reduction=settings.reduction,
         loss_weight=settings.loss_weight,
@@ -51,32 +53,34 @@ def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     return _loss_tensor(value, batch.centers), gradient
 
 
-def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int]:
     gradient = empty_gradient(batch.embeddings)
-    value, _ = _call(
-        centerloss.step,
+    value, _, updated = _call(
+        _core.step_and_count,
         batch,
         alpha=settings.alpha,
         normalize=settings.normalize,
+        skip_nonfinite=settings.skip_nonfinite,
         reduction=settings.reduction,
         loss_weight=settings.loss_weight,
         ignore_index=settings.ignore_index,
         out=array(gradient),
     )
     increment_version(batch.centers)
-    return _loss_tensor(value, batch.centers), gradient
+    return _loss_tensor(value, batch.centers), gradient, updated
 
 
-def update_centers(batch: Batch, settings: Settings) -> Tensor:
-    updated = _call(
-        centerloss.update_centers,
+def update_centers(batch: Batch, settings: Settings) -> int:
+    updated: int = _call(
+        _core.update_centers,
         batch,
         alpha=settings.alpha,
         normalize=settings.normalize,
+        skip_nonfinite=settings.skip_nonfinite,
         ignore_index=settings.ignore_index,
     )
     increment_version(batch.centers)
-    return torch.tensor(updated)
+    return updated
 
 
 def _call(function: Callable[..., Any], batch: Batch, **options: Any) -> Any:
@@ -100,9 +104,12 @@ def _call(function: Callable[..., Any], batch: Batch, **options: Any) -> Any:
 
 def _loss_tensor(loss: Any, centers: Tensor) -> Tensor:
     """Return a loss from C, a float or an array of the centers' dtype."""
-    if isinstance(loss, float):
+    if not isinstance(loss, float):
+        return torch.from_numpy(loss)
+    if loss <= _LARGEST_FLOAT32:
         return torch.scalar_tensor(loss, dtype=centers.dtype)
-    return torch.from_numpy(loss)
+    # scalar_tensor raises an error if a number is out of range; to() returns infinity.
+    return torch.scalar_tensor(loss, dtype=torch.float64).to(centers.dtype)
 
 
 def empty_gradient(embeddings: Tensor) -> Tensor:
@@ -145,11 +152,9 @@ class _Attach(torch.autograd.Function):
         return by_embeddings, None, None, None, None
 
 
-def attach(
-    embeddings: Tensor, loss: Tensor, gradient: Tensor, batch: Batch, settings: Settings
-) -> Tensor:
+def attach(batch: Batch, loss: Tensor, gradient: Tensor, settings: Settings) -> Tensor:
     """Return the loss as a function of the embeddings that has this gradient."""
-    attached: Tensor = _Attach.apply(embeddings, loss, gradient, batch, settings)
+    attached: Tensor = _Attach.apply(batch.embeddings, loss, gradient, batch, settings)
     return attached
 
 
@@ -195,4 +200,4 @@ def _is_one(grad: Tensor) -> bool:
 
 def _per_row(values: Tensor, rows: Tensor) -> Tensor:
     """Reshape one value per row so that it multiplies the rows."""
-    return values.reshape(values.shape + (1,) * (rows.dim() - 1))
+    return values.reshape(values.shape + (1,) * (rows.dim() - values.dim()))

@@ -22,45 +22,35 @@ _transform_runs: Callable[[], bool] = getattr(
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
     if not can_use_c(batch.embeddings, batch.sample_weight):
-        _plain.check_settings(settings)
+        _plain.check_settings("loss", settings)
         _plain.check_batch(batch, settings.ignore_index)
         return _plain.loss(batch, settings)
-    return _loss_in_c(batch, settings, moves_centers=False)
+    batch, rows, operations = _for_c(batch, "loss", settings)
+    if not (torch.is_grad_enabled() and batch.embeddings.requires_grad):
+        loss: Tensor = operations.loss(rows, settings)
+        return loss
+    loss, gradient = operations.value_and_grad(rows, settings)
+    attached: Tensor = operations.attach(batch, loss, gradient, settings)
+    return attached
 
 
-def step(batch: Batch, settings: Settings) -> Tensor:
-    """Return the loss and update the centers, in one pass; for C only."""
-    return _loss_in_c(batch, settings, moves_centers=True)
+def step(batch: Batch, settings: Settings) -> tuple[Tensor, int | Tensor]:
+    """Return the loss and the number of centers updated, in one pass; for C only."""
+    batch, rows, operations = _for_c(batch, "step", settings)
+    loss, gradient, updated = operations.step(rows, settings)
+    return operations.attach(batch, loss, gradient, settings), updated
 
 
-def update_centers(batch: Batch, settings: Settings) -> Tensor:
+def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
+    """Return the number of centers updated."""
     # No derivative is asked for, not even by the weights.
     if can_use_c(batch.embeddings, None):
-        compiling = torch.compiler.is_compiling()
-        operations = _operations(batch.embeddings, compiling)
-        updated: Tensor = operations.update_centers(batch, settings)
+        _, rows, operations = _for_c(batch, "update_centers", settings)
+        updated: int | Tensor = operations.update_centers(rows, settings)
         return updated
-    _plain.check_settings(settings)
+    _plain.check_settings("update_centers", settings)
     _plain.check_batch(batch, settings.ignore_index)
     return _plain.update_centers(batch, settings)
-
-
-def _loss_in_c(batch: Batch, settings: Settings, *, moves_centers: bool) -> Tensor:
-    embeddings, labels, centers, weights = batch
-    compiling = torch.compiler.is_compiling()
-    operations = _operations(embeddings, compiling)
-    # is_inference() cannot be traced. What torch.compile traces is not counted as run.
-    if not compiling:  # pragma: no branch
-        embeddings, labels = _saveable(embeddings), _saveable(labels)
-        weights = weights if weights is None else _saveable(weights)
-    batch = Batch(_rows(embeddings), labels, centers, weights)
-    if not (torch.is_grad_enabled() and embeddings.requires_grad):
-        loss: Tensor = operations.loss(batch, settings)
-        return loss
-    compute = operations.step if moves_centers else operations.value_and_grad
-    loss, gradient = compute(batch, settings)
-    attached: Tensor = operations.attach(embeddings, loss, gradient, batch, settings)
-    return attached
 
 
 def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
@@ -78,9 +68,36 @@ def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
     return all(forward_ad.unpack_dual(x).tangent is None for x in given)
 
 
-def _operations(embeddings: Tensor, compiling: bool) -> Any:
-    """Return `_ops` if torch.compile or a tensor subclass must see operators."""
-    return _ops if compiling or type(embeddings) is not Tensor else _cpu
+def _for_c(
+    batch: Batch, function: str, settings: Settings
+) -> tuple[Batch, Batch, Any]:
+    """Return the batch to be saved, the one for C, and `_cpu` or `_ops`.
+
+    torch.compile and tensor subclasses must see operators.
+    """
+    embeddings, labels, centers, weights = batch
+    # is_inference() cannot be traced. What torch.compile traces is not counted as run.
+    if torch.compiler.is_compiling():  # pragma: no cover
+        operations: Any = _ops
+    else:
+        operations = _cpu
+        if type(embeddings) is not Tensor:
+            operations = _ops
+            _plain.check_settings(function, settings)
+        embeddings, labels = _saveable(embeddings), _saveable(labels)
+        weights = weights if weights is None else _saveable(weights.detach())
+        if embeddings.is_neg():  # a view of complex numbers, which NumPy cannot read
+            embeddings = embeddings.resolve_neg()
+    rows = embeddings.detach()
+    # A gradient over the number of rows may underflow in float16 before a scaled loss
+    # multiplies it. It has the dtype of the rows, so they are converted.
+    if rows.dtype is torch.float16 and function != "update_centers":
+        rows = rows.float()
+    return (
+        Batch(embeddings, labels, centers, weights),
+        Batch(rows, labels, centers, weights),
+        operations,
+    )
 
 
 def _saveable(tensor: Tensor) -> Tensor:
@@ -90,13 +107,3 @@ def _saveable(tensor: Tensor) -> Tensor:
     only after the centers have moved.
     """
     return tensor.clone() if tensor.is_inference() else tensor
-
-
-def _rows(embeddings: Tensor) -> Tensor:
-    """Return the embeddings without their graph, float16 as float32.
-
-    A gradient over the number of rows may underflow in float16 before a scaled loss
-    multiplies it. It has the dtype of the rows, so they are converted.
-    """
-    rows = embeddings.detach()
-    return rows.float() if rows.dtype is torch.float16 else rows

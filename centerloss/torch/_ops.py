@@ -19,14 +19,15 @@ from . import _cpu
 from ._batch import Batch, Settings
 
 _ROWS = "Tensor embeddings, Tensor labels, "
-_LOSS = "Tensor? sample_weight, str reduction, float loss_weight, int? ignore_index"
-_UPDATE = "Tensor? sample_weight, float alpha, bool normalize, int? ignore_index"
+_LOSS = "Tensor? sample_weight, str reduction, Tensor loss_weight, int? ignore_index"
+_UPDATE = "Tensor alpha, bool normalize, bool skip_nonfinite"
 _SCHEMAS = {
     "loss": f"({_ROWS}Tensor centers, {_LOSS}) -> Tensor",
     "value_and_grad": f"({_ROWS}Tensor centers, {_LOSS}) -> (Tensor, Tensor)",
-    "step": f"({_ROWS}Tensor(a!) centers, {_LOSS}, float alpha, bool normalize)"
-    " -> (Tensor, Tensor)",
-    "update_centers": f"({_ROWS}Tensor(a!) centers, {_UPDATE}) -> Tensor",
+    "step": f"({_ROWS}Tensor(a!) centers, {_LOSS}, {_UPDATE})"
+    " -> (Tensor, Tensor, Tensor)",
+    "update_centers": f"({_ROWS}Tensor(a!) centers, Tensor? sample_weight, "
+    f"int? ignore_index, {_UPDATE}) -> Tensor",
     "attach": f"({_ROWS}Tensor loss, Tensor gradient, {_LOSS}) -> Tensor",
 }
 
@@ -39,52 +40,71 @@ def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
     return torch.ops.centerloss.value_and_grad.default(*batch, *_of_the_loss(settings))
 
 
-def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
     return torch.ops.centerloss.step.default(
-        *batch, *_of_the_loss(settings), settings.alpha, settings.normalize
+        *batch, *_of_the_loss(settings), *_of_the_update(settings)
     )
 
 
 def update_centers(batch: Batch, settings: Settings) -> Tensor:
     return torch.ops.centerloss.update_centers.default(
-        *batch, settings.alpha, settings.normalize, settings.ignore_index
+        *batch, settings.ignore_index, *_of_the_update(settings)
     )
 
 
-def attach(
-    embeddings: Tensor, loss: Tensor, gradient: Tensor, batch: Batch, settings: Settings
-) -> Tensor:
+def attach(batch: Batch, loss: Tensor, gradient: Tensor, settings: Settings) -> Tensor:
+    embeddings, labels, _, sample_weight = batch
     return torch.ops.centerloss.attach.default(
-        embeddings,
-        batch.labels,
-        loss,
-        gradient,
-        batch.sample_weight,
-        *_of_the_loss(settings),
+        embeddings, labels, loss, gradient, sample_weight, *_of_the_loss(settings)
     )
 
 
-def _of_the_loss(settings: Settings) -> tuple[str, float, int | None]:
-    return settings.reduction, settings.loss_weight, settings.ignore_index
+def _of_the_loss(settings: Settings) -> tuple[str, Tensor, int | None]:
+    return settings.reduction, _input(settings.loss_weight), settings.ignore_index
+
+
+def _of_the_update(settings: Settings) -> tuple[Tensor, bool, bool]:
+    return _input(settings.alpha), settings.normalize, settings.skip_nonfinite
+
+
+def _input(value: float | Tensor) -> Tensor:
+    """Return a setting as a tensor: see `Settings`."""
+    if isinstance(value, Tensor):
+        return value
+    return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
 # --- CPU implementations -------------------------------------------------------------
 
 
-def _with_batch(function: Callable[[Batch, Settings], Any]) -> Callable[..., Any]:
-    """Return the function as one of the operator's arguments."""
+def _loss(*arguments: Any) -> Tensor:
+    return _cpu.loss(*_from_arguments(*arguments))
 
-    def implementation(
-        embeddings: Tensor,
-        labels: Tensor,
-        centers: Tensor,
-        sample_weight: Tensor | None,
-        *settings: Any,
-    ) -> Any:
-        batch = Batch(embeddings, labels, centers, sample_weight)
-        return function(batch, Settings(*settings))
 
-    return implementation
+def _value_and_grad(*arguments: Any) -> tuple[Tensor, Tensor]:
+    return _cpu.value_and_grad(*_from_arguments(*arguments))
+
+
+def _step(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
+    loss, gradient, updated = _cpu.step(*_from_arguments(*arguments))
+    return loss, gradient, torch.tensor(updated)
+
+
+def _from_arguments(
+    embeddings: Tensor,
+    labels: Tensor,
+    centers: Tensor,
+    sample_weight: Tensor | None,
+    reduction: str,
+    loss_weight: Tensor,
+    ignore_index: int | None,
+    *of_the_update: Any,
+) -> tuple[Batch, Settings]:
+    settings = Settings(reduction, loss_weight.item(), ignore_index)
+    if of_the_update:
+        alpha, normalize, skip_nonfinite = of_the_update
+        settings = Settings(*settings[:3], alpha.item(), normalize, skip_nonfinite)
+    return Batch(embeddings, labels, centers, sample_weight), settings
 
 
 def _update_centers(
@@ -92,13 +112,19 @@ def _update_centers(
     labels: Tensor,
     centers: Tensor,
     sample_weight: Tensor | None,
-    alpha: float,
-    normalize: bool,
     ignore_index: int | None,
+    alpha: Tensor,
+    normalize: bool,
+    skip_nonfinite: bool,
 ) -> Tensor:
     batch = Batch(embeddings, labels, centers, sample_weight)
-    settings = Settings(alpha=alpha, normalize=normalize, ignore_index=ignore_index)
-    return _cpu.update_centers(batch, settings)
+    settings = Settings(
+        ignore_index=ignore_index,
+        alpha=alpha.item(),
+        normalize=normalize,
+        skip_nonfinite=skip_nonfinite,
+    )
+    return torch.tensor(_cpu.update_centers(batch, settings))
 
 
 def _attach(_embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any) -> Tensor:
@@ -123,14 +149,14 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
 
 
 def _fake_loss(
-    embeddings: Tensor,
-    _labels: Tensor,
+    _embeddings: Tensor,
+    labels: Tensor,
     centers: Tensor,
     _sample_weight: Tensor | None,
     reduction: str,
     *_: Any,
 ) -> Tensor:
-    shape = embeddings.shape[:1] if reduction == "none" else ()
+    shape = labels.shape if reduction == "none" else ()
     return centers.new_empty(shape)
 
 
@@ -138,7 +164,11 @@ def _fake_loss_and_gradient(embeddings: Tensor, *rest: Any) -> tuple[Tensor, Ten
     return _fake_loss(embeddings, *rest), _cpu.empty_gradient(embeddings)
 
 
-def _fake_update_centers(embeddings: Tensor, *_: Any) -> Tensor:
+def _fake_step(embeddings: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return *_fake_loss_and_gradient(embeddings, *rest), _fake_count(embeddings)
+
+
+def _fake_count(embeddings: Tensor, *_: Any) -> Tensor:
     return embeddings.new_empty((), dtype=torch.int64)
 
 
@@ -151,10 +181,10 @@ def _fake_attach(_embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any) ->
 
 def _register() -> None:
     implementations: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
-        "loss": (_with_batch(_cpu.loss), _fake_loss),
-        "value_and_grad": (_with_batch(_cpu.value_and_grad), _fake_loss_and_gradient),
-        "step": (_with_batch(_cpu.step), _fake_loss_and_gradient),
-        "update_centers": (_update_centers, _fake_update_centers),
+        "loss": (_loss, _fake_loss),
+        "value_and_grad": (_value_and_grad, _fake_loss_and_gradient),
+        "step": (_step, _fake_step),
+        "update_centers": (_update_centers, _fake_count),
         "attach": (_attach, _fake_attach),
     }
     for name, (on_cpu, fake) in implementations.items():

@@ -4,26 +4,26 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from ._batch import Batch
+from ._plain import flat
+
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 
 
 def gather_rows(
-    embeddings: Tensor,
-    labels: Tensor,
-    sample_weight: Tensor | None,
-    error: Exception | None,
-    group: dist.ProcessGroup,
-) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return the batches of all ranks, concatenated in the order of the ranks.
+    batch: Batch, error: Exception | None, group: dist.ProcessGroup
+) -> Batch:
+    """Return the flat batches of all ranks, concatenated in the order of the ranks.
 
     Every rank must call it, a rank with a wrong batch too: its `error` is raised there,
     and the other ranks raise a ValueError that names it. The batches may have different
     numbers of rows.
     """
+    embeddings, labels, centers, sample_weight = batch
     weighted = sample_weight is not None
     own = [0, 0, 0, 0]
     if error is None:
-        own = [1, _DTYPES.index(embeddings.dtype), len(embeddings), weighted]
+        own = [1, _DTYPES.index(embeddings.dtype), labels.numel(), weighted]
     of_ranks = _gather(torch.tensor(own, device=embeddings.device), group)
     good, dtypes, counts, weights = zip(*(x.tolist() for x in of_ranks), strict=True)
     if error is not None:
@@ -42,12 +42,14 @@ def gather_rows(
             "expected on all or none"
         )
     # all_gather needs one shape and dtype on all ranks. The conversions are exact.
-    width = embeddings.shape[1:].numel()
-    rows = _gather_uneven(embeddings.reshape(len(embeddings), width), counts, group)
-    classes = _gather_uneven(labels.to(torch.int64), counts, group)
-    if sample_weight is None:
-        return rows, classes, None
-    return rows, classes, _gather_uneven(sample_weight.double(), counts, group)
+    own_rows = flat(batch)
+    rows = _gather_uneven(own_rows.embeddings, counts, group)
+    classes = _gather_uneven(own_rows.labels.to(torch.int64), counts, group)
+    gathered = Batch(rows, classes, centers, None)
+    if own_rows.sample_weight is None:
+        return gathered
+    of_rows = _gather_uneven(own_rows.sample_weight.double(), counts, group)
+    return gathered._replace(sample_weight=of_rows)
 
 
 def _where(values: tuple[int, ...], wanted: int) -> list[int]:

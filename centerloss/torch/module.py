@@ -1,5 +1,8 @@
 """The module: centers, settings, and when the centers are updated."""
 
+import math
+import numbers
+import warnings
 from collections.abc import Callable, Iterable
 from typing import Any, Literal, Self
 
@@ -13,18 +16,15 @@ from ._batch import Batch, Settings
 from ._ranks import gather_rows
 
 
-class _LastUpdate:
-    """The labels of the last update, copied, and its ignore_index.
+# A private class of PyTorch. Without it, `num_updated` of such tensors is an error.
+_FakeTensor: Any = getattr(torch._subclasses, "FakeTensor", ())
 
-    An object of its own, since assigning to an attribute of an `nn.Module` takes longer
-    than copying the labels.
-    """
 
-    labels: Tensor | None = None
-    ignore_index: int | None = None
+class _History:
+    """What the module has done: not in its attributes, since setting those is slow."""
 
-    def set(self, labels: Tensor, ignore_index: int | None) -> None:
-        self.labels, self.ignore_index = labels.clone(), ignore_index
+    updated: int | Tensor = 0  # the number of centers in the last update
+    warned = False
 
 
 class _Group:
@@ -73,6 +73,10 @@ class CenterLoss(nn.Module):
     normalize : bool, default True
         Divide the sum of differences of a class by one plus the number of its rows
         (Eq. 4 of [1]_).
+    skip_nonfinite : bool, default True
+        Rows whose squared distance to their center is not finite move no center: those
+        with NaN or infinity, and those so far away that the square overflows. They
+        still show in loss and gradient, where a `torch.amp.GradScaler` finds them.
     ignore_index : int, optional
         Rows with this label are ignored.
     init : {"normal", "zeros"} or Tensor, default "normal"
@@ -122,8 +126,13 @@ class CenterLoss(nn.Module):
     PyTorch's operations, with the same results within rounding. The transforms of
     `torch.func` allow no in-place change: use ``auto_update=False`` there.
 
-    `torch.compile` keeps a call in one graph, unless weights need a gradient. The
-    settings are constants of the graph: a new value compiles it again.
+    `torch.compile` keeps a call on the CPU in one graph, unless weights need a
+    gradient. ``alpha`` and ``loss_weight`` are inputs of the graph and may change in
+    every step. The other settings are constants of it: a new value compiles it again.
+
+    A module in training mode warns once if its embeddings need no gradient. A replica
+    made by `torch.nn.DataParallel` cannot update the centers of the module and raises an
+    error instead: keep the loss outside of the parallel module.
 
     `torch.nn.parallel.DistributedDataParallel` averages gradients and broadcasts the
     buffers of rank 0: without ``process_group``, the centers would follow the rows of
@@ -159,10 +168,9 @@ class CenterLoss(nn.Module):
     """
 
     centers: Tensor
-    alpha: float
-    loss_weight: float
     reduction: Literal["none", "sum", "mean"]
     normalize: bool
+    skip_nonfinite: bool = True  # in pickles from before it was a setting
     ignore_index: int | None
     auto_update: bool
 
@@ -175,6 +183,7 @@ class CenterLoss(nn.Module):
         loss_weight: float = 1.0,
         reduction: Literal["none", "sum", "mean"] = "mean",
         normalize: bool = True,
+        skip_nonfinite: bool = True,
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | Tensor = "normal",
         auto_update: bool = True,
@@ -189,15 +198,16 @@ class CenterLoss(nn.Module):
         self.loss_weight = loss_weight
         self.reduction = reduction
         self.normalize = normalize
+        self.skip_nonfinite = skip_nonfinite
         self.ignore_index = ignore_index
         if not isinstance(auto_update, bool):
             raise TypeError(f"auto_update is {auto_update!r}, expected True or False")
         self.auto_update = auto_update
         self.process_group = process_group
         self._init = init if isinstance(init, str) else "normal"
-        self._last_update = _LastUpdate()
+        self._history = _History()
         centers = _initial_centers(init, (num_classes, feat_dim), device, dtype)
-        _plain.check_settings(self._settings())
+        _plain.check_settings("step", self._settings())
         no_labels = torch.empty(0, dtype=torch.int64)
         _plain.check_batch(Batch(centers[:0], no_labels, centers, None))
         self.register_buffer("centers", centers)
@@ -211,6 +221,24 @@ class CenterLoss(nn.Module):
             self.centers.normal_()
         else:
             self.centers.zero_()
+
+    @property
+    def alpha(self) -> float:
+        """Rate of the centers."""
+        return self._alpha
+
+    @alpha.setter
+    def alpha(self, alpha: float) -> None:
+        self._alpha, self._alpha_input = alpha, _graph_input(alpha)
+
+    @property
+    def loss_weight(self) -> float:
+        """Factor of loss and gradient."""
+        return self._loss_weight
+
+    @loss_weight.setter
+    def loss_weight(self, weight: float) -> None:
+        self._loss_weight, self._loss_weight_input = weight, _graph_input(weight)
 
     @property
     def num_classes(self) -> int:
@@ -242,10 +270,12 @@ class CenterLoss(nn.Module):
     @property
     def num_updated(self) -> int:
         """Number of centers in the last update; 0 before the first."""
-        labels, ignore_index = self._last_update.labels, self._last_update.ignore_index
-        if labels is None:
-            return 0
-        return len(labels[~_plain.ignored(labels, ignore_index)].unique())
+        updated = self._history.updated
+        if isinstance(updated, Tensor):
+            if updated.is_meta or isinstance(updated, _FakeTensor):  # has no value
+                return 0
+            self._history.updated = updated = int(updated)
+        return updated
 
     def forward(
         self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None = None
@@ -255,17 +285,19 @@ class CenterLoss(nn.Module):
         Parameters
         ----------
         embeddings : Tensor of shape (B, ...)
-            The batch, one row of D values per sample, in the centers' dtype, or in
-            float16 or bfloat16 over float32 centers.
-        labels : Tensor of shape (B,), any integer dtype
+            The batch, one row of D values per label, in the centers' dtype, or in
+            float16 or bfloat16 over float32 centers. If the labels have more axes,
+            their shape comes first: (B, T, ...) for labels of shape (B, T).
+        labels : Tensor of shape (B,), or of more axes, any integer dtype or bool
             The class of each row.
-        sample_weight : Tensor of shape (B,), of real numbers, optional
+        sample_weight : Tensor of the labels' shape, of real numbers, optional
             The weight of each row: finite and >= 0.
 
         Returns
         -------
-        Tensor of shape () or (B,)
-            The loss, in the centers' dtype; one per row if ``reduction`` is "none".
+        Tensor of shape (), or of the labels' shape
+            The loss, in the centers' dtype; one per row if ``reduction`` is "none". It
+            is infinite if it is beyond the range of that dtype.
 
         Raises
         ------
@@ -273,24 +305,44 @@ class CenterLoss(nn.Module):
             As from `centerloss.step`; no center has changed then. On devices other
             than the CPU, PyTorch finds a label out of range, with an error of its own.
         """
-        centers = self.centers
-        _check_tensors(centers, embeddings, labels, sample_weight)
-        sample_weight = _numpy_compatible(sample_weight)
-        batch = Batch(embeddings, labels, centers, sample_weight)
+        batch = Batch(embeddings, labels, self.centers, sample_weight)
+        _plain.check_tensors(batch)
+        batch = _numpy_compatible(batch)
         settings = self._settings()
-        needs_gradient = torch.is_grad_enabled() and embeddings.requires_grad
-        if not (self.auto_update and self.training and needs_gradient):
+        if not (self.auto_update and self.training and torch.is_grad_enabled()):
             return _dispatch.loss(batch, settings)
-        in_c = _dispatch.can_use_c(embeddings, sample_weight)
-        if in_c and self._group.find() is None:
-            loss = _dispatch.step(batch, settings)
-            self._last_update.set(labels, settings.ignore_index)
+        if not embeddings.requires_grad:
+            loss = _dispatch.loss(batch, settings)
+            self._warn_that_nothing_moves()
+            return loss
+        if "_is_replica" in self.__dict__:
+            raise RuntimeError(
+                "a replica made by nn.DataParallel cannot update the centers of the "
+                "module: leave the loss outside of DataParallel and call it on the "
+                "gathered embeddings"
+            )
+        group = self._group.find()
+        if group is None and _dispatch.can_use_c(embeddings, batch.sample_weight):
+            loss, self._history.updated = _dispatch.step(batch, settings)
             return loss
         # First, so that an error in the rows of one rank is raised on all ranks.
-        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
+        rows = self._rows_of_all_ranks(batch, group)
         loss = _dispatch.loss(batch, settings)
-        self._update(rows)
+        self._history.updated = _dispatch.update_centers(rows, settings)
         return loss
+
+    def _warn_that_nothing_moves(self) -> None:
+        # torch.compile would compile a second graph after the warning.
+        if self._history.warned or torch.compiler.is_compiling():
+            return
+        self._history.warned = True
+        warnings.warn(
+            "the centers stay as they are: the module is in training mode, but the "
+            "embeddings need no gradient. If the network is frozen, call update() to "
+            "move the centers; to compute the loss alone, call eval() or set "
+            "auto_update=False",
+            stacklevel=5,  # the caller of the module
+        )
 
     @torch.no_grad()
     def update(
@@ -308,10 +360,11 @@ class CenterLoss(nn.Module):
         int
             The number of centers updated.
         """
-        _check_tensors(self.centers, embeddings, labels, sample_weight)
-        sample_weight = _numpy_compatible(sample_weight)
-        rows = self._rows_of_all_ranks(embeddings, labels, sample_weight)
-        return int(self._update(rows))
+        batch = Batch(embeddings, labels, self.centers, sample_weight)
+        _plain.check_tensors(batch)
+        rows = self._rows_of_all_ranks(_numpy_compatible(batch), self._group.find())
+        self._history.updated = _dispatch.update_centers(rows, self._settings())
+        return self.num_updated
 
     @torch.no_grad()
     def init_centers(
@@ -359,8 +412,8 @@ class CenterLoss(nn.Module):
         sums = torch.zeros_like(self.centers, dtype=wide)
         counts = sums.new_zeros(self.num_classes)
         for embeddings, classes in batches:
-            _check_tensors(self.centers, embeddings, classes)
             batch = Batch(embeddings, classes, self.centers, None)
+            _plain.check_tensors(batch)
             _plain.check_batch(batch, self.ignore_index)
             _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
         present = counts > 0
@@ -392,43 +445,52 @@ class CenterLoss(nn.Module):
 
     def _settings(self) -> Settings:
         """Return the settings as they are, checked or not."""
+        loss_weight, alpha = self._loss_weight, self._alpha
+        if torch.compiler.is_compiling():  # pragma: no cover
+            loss_weight, alpha = self._loss_weight_input[0], self._alpha_input[0]
         return Settings(
             self.reduction,
-            self.loss_weight,
+            loss_weight,
             self.ignore_index,
-            self.alpha,
+            alpha,
             self.normalize,
+            self.skip_nonfinite,
         )
 
     def _rows_of_all_ranks(
-        self, embeddings: Tensor, labels: Tensor, sample_weight: Tensor | None
+        self, batch: Batch, group: dist.ProcessGroup | None
     ) -> Batch:
         """Return the rows of the process group, without their graph.
 
         An error in the rows of any rank is raised on all ranks.
         """
-        embeddings = embeddings.detach()
-        weights = sample_weight if sample_weight is None else sample_weight.detach()
-        batch = Batch(embeddings, labels, self.centers, weights)
-        group = self._group.find()
+        embeddings, labels, centers, weights = batch
+        weights = weights if weights is None else weights.detach()
+        batch = Batch(embeddings.detach(), labels, centers, weights)
         if group is None:
             return batch
         error = None
         try:
-            _plain.check_settings(self._settings())
+            _plain.check_settings("step", self._settings())
             _plain.check_batch(batch, self.ignore_index)
         except (TypeError, ValueError, IndexError) as found:
             error = found
-        embeddings, labels, weights = gather_rows(
-            embeddings, labels, weights, error, group
-        )
-        return Batch(embeddings, labels, self.centers, weights)
+        return gather_rows(batch, error, group)
 
-    def _update(self, rows: Batch) -> Tensor:
-        """Update the centers; return the number of classes."""
-        updated = _dispatch.update_centers(rows, self._settings())
-        self._last_update.set(rows.labels, self.ignore_index)
-        return updated
+
+def _graph_input(value: object) -> Tensor | list[object]:
+    """Return a setting as the sequence of one value that torch.compile is to see.
+
+    A float64 tensor without axes would be traced twice.
+    """
+    if not isinstance(value, numbers.Real):
+        return [value]  # an error of the next call
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    with torch.inference_mode(False):
+        return torch.tensor([number], dtype=torch.float64, device="cpu")
 
 
 def _initial_centers(
@@ -461,28 +523,9 @@ def _initial_centers(
     return torch.empty(shape, device=device, dtype=dtype)
 
 
-def _check_tensors(
-    centers: Tensor,
-    embeddings: object,
-    labels: object,
-    sample_weight: object = None,
-) -> None:
-    """Raise unless these are tensors on the device of the centers."""
-    device = centers.device
-    given = [("embeddings", embeddings), ("labels", labels)]
-    if sample_weight is not None:
-        given.append(("sample_weight", sample_weight))
-    for name, value in given:
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} is a {type(value).__name__}, expected a tensor")
-        if value.device != device:
-            raise ValueError(
-                f"{name} is on {value.device}, but centers are on {device}"
-            )
-
-
-def _numpy_compatible(sample_weight: Tensor | None) -> Tensor | None:
-    """Return the weights in a dtype that NumPy has without ml_dtypes."""
-    if sample_weight is not None and sample_weight.dtype is torch.bfloat16:
-        return sample_weight.float()
-    return sample_weight
+def _numpy_compatible(batch: Batch) -> Batch:
+    """Return the batch with weights in a dtype that NumPy has without ml_dtypes."""
+    weights = batch.sample_weight
+    if weights is not None and weights.dtype is torch.bfloat16:
+        return batch._replace(sample_weight=weights.float())
+    return batch

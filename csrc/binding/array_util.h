@@ -9,13 +9,35 @@
 bool
 py_is_native(PyArrayObject *array);
 
-/* Is each row, array[i], contiguous? */
+/* The bfloat16 of ml_dtypes is recognized by its name: its type number differs from
+ * process to process, and ml_dtypes is not required. */
 bool
-py_rows_contiguous(PyArrayObject *array);
+py_is_bfloat16(PyArray_Descr *dtype);
 
-/* Do two rows share memory? The rows must be contiguous. */
+/* Do the values keep their meaning when cast to another real dtype? */
 bool
-py_rows_overlap(PyArrayObject *array);
+py_is_real(PyArrayObject *array);
+
+/* Rows: what the first `axes` axes of an array index, in C order. The others are the
+ * values of a row. */
+
+int64_t
+py_count_rows(PyArrayObject *array, int axes);
+
+int64_t
+py_row_length(PyArrayObject *array, int axes);
+
+/* Is each row contiguous? */
+bool
+py_rows_contiguous(PyArrayObject *array, int axes);
+
+/* Find the bytes from each row to the next. False if they are not the same for all. */
+bool
+py_find_row_stride(PyArrayObject *array, int axes, npy_intp *stride);
+
+/* Do two rows share memory? The rows must be contiguous, and `stride` bytes apart. */
+bool
+py_rows_overlap(PyArrayObject *array, int axes, npy_intp stride);
 
 bool
 py_same_shape(PyArrayObject *a, PyArrayObject *b);
@@ -23,6 +45,11 @@ py_same_shape(PyArrayObject *a, PyArrayObject *b);
 /* array.shape, a new reference. */
 PyObject *
 py_shape(PyArrayObject *array);
+
+/* The index of an element in C order, as it is written in brackets: "7", or "2, 3" for
+ * an array of several axes. A new reference. */
+PyObject *
+py_index_text(PyArrayObject *array, int64_t element);
 
 /* A new reference to the array, or a base-class view of it if it is an instance of a
  * subclass, whose methods may do anything. */
@@ -37,12 +64,24 @@ py_replace(PyArrayObject **array, PyObject *converted);
 bool
 py_make_native(PyArrayObject **array, int flags);
 
+/* Take the exception that is set: a new reference. */
+PyObject *
+py_take_exception(void);
+
+/* Make an exception the cause of the one that is set. Steals the reference. */
+void
+py_set_cause(PyObject *cause);
+
 /* New C-contiguous arrays, uninitialized. */
 PyArrayObject *
 py_new_vector(int64_t length, int type);
 
 PyArrayObject *
 py_new_matrix(int64_t rows, int64_t columns, int type);
+
+/* Of the shape of `array`, and of the given dtype. */
+PyArrayObject *
+py_new_of_shape(PyArrayObject *array, int type);
 
 /* Of the shape and dtype of `array`. */
 PyArrayObject *

@@ -6,30 +6,44 @@
 #include "check_types.h"
 #include "check_values.h"
 
+/* Copies features and labels where the kernels cannot read them, and sets their strides
+ * in the batch. */
 static bool
 make_readable(py_call *call)
 {
-    PyArrayObject *features = call->features;
-    const bool readable = PyArray_ISALIGNED(features) && py_is_native(features) &&
-                          py_rows_contiguous(features);
-    return (readable || py_make_native(&call->features, NPY_ARRAY_CARRAY_RO)) &&
-           (py_is_native(call->labels) || py_make_native(&call->labels, 0));
+    PyArrayObject *features = call->features, *labels = call->labels;
+    npy_intp feature_stride, label_stride;
+    const bool features_readable =
+        PyArray_ISALIGNED(features) && py_is_native(features) &&
+        py_rows_contiguous(features, call->row_axes) &&
+        py_find_row_stride(features, call->row_axes, &feature_stride);
+    const bool labels_readable =
+        py_is_native(labels) &&
+        py_find_row_stride(labels, call->row_axes, &label_stride);
+    if (!(features_readable || py_make_native(&call->features, NPY_ARRAY_CARRAY_RO)) ||
+        !(labels_readable || py_make_native(&call->labels, NPY_ARRAY_CARRAY_RO))) {
+        return false;
+    }
+    py_find_row_stride(call->features, call->row_axes, &feature_stride);
+    py_find_row_stride(call->labels, call->row_axes, &label_stride);
+    call->batch.feature_stride = feature_stride;
+    call->batch.label_stride = label_stride;
+    return true;
 }
 
-/* The checks have set types, B, D, K, weights and ignore_index. */
+/* The checks have set types, B, D, K, weights and ignore_index; make_readable() has set
+ * the strides of features and labels. */
 static void
 describe_batch(py_call *call)
 {
     cl_batch *b = &call->batch;
-    assert(PyArray_DIM(call->features, 0) == b->B);
-    assert(PyArray_DIM(call->labels, 0) == b->B);
+    assert(py_count_rows(call->features, call->row_axes) == b->B);
+    assert(PyArray_SIZE(call->labels) == b->B);
     assert(PyArray_DIM(call->centers, 0) == b->K);
     b->features = PyArray_BYTES(call->features);
-    b->feature_stride = PyArray_STRIDE(call->features, 0);
     b->centers = PyArray_BYTES(call->centers);
     b->center_stride = PyArray_STRIDE(call->centers, 0);
     b->labels = PyArray_BYTES(call->labels);
-    b->label_stride = PyArray_STRIDE(call->labels, 0);
     b->label_size = (int)PyArray_ITEMSIZE(call->labels);
     b->label_signed = PyArray_ISSIGNED(call->labels);
 }
@@ -53,16 +67,35 @@ py_call_read(py_call *call, const py_signature *signature,
     return py_parse(call, interned, args, n_args, keywords) && py_call_check(call);
 }
 
+/* PyTorch's default for labels of rows to leave out. */
+enum {
+    USUAL_IGNORE_INDEX = -100
+};
+
 static void
 raise_bad_label(const py_call *call, int64_t row)
 {
-    PyObject *label = PySequence_GetItem((PyObject *)call->labels, (Py_ssize_t)row);
-    if (label != NULL) {
-        PyErr_Format(PyExc_IndexError, "%s[%lld] is %S, but there are %lld classes",
-                     call->names[LABELS], (long long)row, label,
-                     (long long)call->batch.K);
-        Py_DECREF(label);
+    const long long K = (long long)call->batch.K;
+    char range[48] = "";
+    if (K > 0) {
+        PyOS_snprintf(range, sizeof(range), " (0 to %lld)", K - 1);
     }
+    PyObject *label =
+        PyObject_CallMethod((PyObject *)call->labels, "item", "n", (Py_ssize_t)row);
+    PyObject *index = label != NULL ? py_index_text(call->labels, row) : NULL;
+    PyObject *usual = index != NULL ? PyLong_FromLong(USUAL_IGNORE_INDEX) : NULL;
+    if (usual != NULL) {
+        const bool hint = !call->batch.has_ignore_index &&
+                          PyObject_RichCompareBool(label, usual, Py_EQ) == 1;
+        PyErr_Format(PyExc_IndexError,
+                     "%s[%U] is %S, but there are %lld classes%s%s%s%s",
+                     call->names[LABELS], index, label, K, range, hint ? ": " : "",
+                     hint ? call->names[IGNORE_INDEX] : "",
+                     hint ? "=-100 leaves such rows out" : "");
+    }
+    Py_XDECREF(label);
+    Py_XDECREF(index);
+    Py_XDECREF(usual);
 }
 
 bool

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "call.h"
-#include "check_values.h"
 
 const char py_check_doc[] =
     "check($module, function, arguments, names=None, tensors=False)\n"
@@ -26,10 +25,10 @@ const char py_check_doc[] =
     "-------\n"
     "dict\n"
     "    The arguments of all functions, with defaults for those not given:\n"
-    "    `features` and `labels` as plain arrays of their own dtypes, in native\n"
-    "    byte order, the rows of `features` contiguous; `centers` as a plain view;\n"
-    "    `sample_weight` as an array of float64, or None; `out` as given, or None;\n"
-    "    the others as a float, bool, str, or int or None.\n";
+    "    `features` and `labels` as plain arrays of their own shapes and dtypes, in\n"
+    "    native byte order, the rows of `features` contiguous; `centers` as a plain\n"
+    "    view; `sample_weight` as an array of float64, or None; `out` as given, or\n"
+    "    None; the others as a float, bool, str, or int or None.\n";
 
 static const py_signature *
 find_signature(const char *name)
@@ -93,10 +92,11 @@ checked_arguments(const py_call *call)
                                  : Py_NewRef(Py_None);
     const char *const *names = py_argument_names;
     return Py_BuildValue(
-        "{s:O,s:O,s:O,s:d,s:O,s:s,s:d,s:O,s:N,s:O}", names[FEATURES], call->features,
-        names[LABELS], call->labels, names[CENTERS], call->centers, names[ALPHA],
-        call->update_options.alpha, names[NORMALIZE],
-        call->update_options.normalize ? Py_True : Py_False, names[REDUCTION],
+        "{s:O,s:O,s:O,s:d,s:O,s:O,s:s,s:d,s:O,s:N,s:O}", names[FEATURES],
+        call->features, names[LABELS], call->labels, names[CENTERS], call->centers,
+        names[ALPHA], call->update_options.alpha, names[NORMALIZE],
+        call->update_options.normalize ? Py_True : Py_False, names[SKIP_NONFINITE],
+        call->update_options.skip_nonfinite ? Py_True : Py_False, names[REDUCTION],
         py_reduction_names[call->loss_options.reduction], names[LOSS_WEIGHT],
         call->loss_options.loss_weight, names[SAMPLE_WEIGHT],
         object_or_none(call->weights), names[IGNORE_INDEX], ignore_index, names[OUT],

@@ -3,13 +3,7 @@
 #include <math.h>
 
 #include "array_util.h"
-
-/* Start of the call that converts an array or tensor to a dtype. */
-static const char *
-cast_method(const py_call *call)
-{
-    return call->tensors ? ".to(torch." : ".astype(np.";
-}
+#include "explain.h"
 
 /* A plain view if the argument is an array; otherwise a TypeError. */
 static PyArrayObject *
@@ -19,12 +13,7 @@ require_array(const py_call *call, int argument, const char *expected)
     if (PyArray_Check(object)) {
         return py_plain_view(object);
     }
-    PyObject *type = PyType_GetName(Py_TYPE(object));
-    if (type != NULL) {
-        PyErr_Format(PyExc_TypeError, "%s is a %U, expected %s", call->names[argument],
-                     type, expected);
-        Py_DECREF(type);
-    }
+    py_raise_no_array(call, argument, expected);
     return NULL;
 }
 
@@ -38,14 +27,14 @@ check_centers_dtype(const py_call *call)
         PyErr_Format(PyExc_TypeError,
                      "%s has dtype %S, expected float32 or float64: make it with "
                      "%s%sfloat32)",
-                     name, dtype, name, cast_method(call));
+                     name, dtype, name, py_cast_method(call));
         return false;
     }
     if (!py_is_native(call->centers)) {
         PyErr_Format(PyExc_TypeError,
                      "%s has dtype %S, expected native byte order: make it with "
                      "%s%s%s)",
-                     name, dtype, name, cast_method(call),
+                     name, dtype, name, py_cast_method(call),
                      type == NPY_FLOAT32 ? "float32" : "float64");
         return false;
     }
@@ -57,49 +46,6 @@ check_centers_type(py_call *call)
 {
     call->centers = require_array(call, CENTERS, "a NumPy array of float32 or float64");
     return call->centers != NULL && check_centers_dtype(call);
-}
-
-/* The bfloat16 of ml_dtypes is recognized by its name: its type number differs from
- * process to process, and ml_dtypes is not required. */
-static bool
-is_bfloat16(PyArray_Descr *dtype)
-{
-    if (dtype->type_num < NPY_USERDEF || PyDataType_ELSIZE(dtype) != 2) {
-        return false;
-    }
-    PyObject *name = PyType_GetName(dtype->typeobj);
-    if (name == NULL) { /* GCOVR_EXCL_START: only a static type's may be missing */
-        PyErr_Clear();
-        return false;
-    } /* GCOVR_EXCL_STOP */
-    const bool same = PyUnicode_CompareWithASCIIString(name, "bfloat16") == 0;
-    Py_DECREF(name);
-    return same;
-}
-
-/* Do the values keep their meaning when cast to another real dtype? */
-static bool
-is_real(PyArrayObject *array)
-{
-    return PyArray_ISFLOAT(array) || PyArray_ISINTEGER(array) || PyArray_ISBOOL(array);
-}
-
-static void
-raise_features_dtype(const py_call *call)
-{
-    const char *features = call->names[FEATURES], *centers = call->names[CENTERS];
-    const char *expected =
-        PyArray_TYPE(call->centers) == NPY_FLOAT32 ? "float32" : "float64";
-    PyArray_Descr *dtype = PyArray_DESCR(call->features);
-    if (is_real(call->features)) {
-        PyErr_Format(PyExc_TypeError, "%s has dtype %S, but %s has %s: pass %s%s%s)",
-                     features, dtype, centers, expected, features, cast_method(call),
-                     expected);
-    }
-    else {
-        PyErr_Format(PyExc_TypeError, "%s has dtype %S, but %s has %s", features, dtype,
-                     centers, expected);
-    }
 }
 
 static bool
@@ -114,11 +60,11 @@ find_types(py_call *call)
     else if (single && type == NPY_FLOAT16) {
         call->batch.types = CL_FLOAT16_FLOAT32;
     }
-    else if (single && is_bfloat16(dtype)) {
+    else if (single && py_is_bfloat16(dtype)) {
         call->batch.types = CL_BFLOAT16_FLOAT32;
     }
     else {
-        raise_features_dtype(call);
+        py_raise_features_dtype(call);
         return false;
     }
     return true;
@@ -146,24 +92,6 @@ has_dtype(PyObject *object)
     return 1;
 }
 
-/* Prefix NumPy's message about a failed conversion with the argument's name. */
-static void
-add_argument_name(const py_call *call, int argument)
-{
-    const bool wrong_type = PyErr_ExceptionMatches(PyExc_TypeError);
-    if (!wrong_type && !PyErr_ExceptionMatches(PyExc_ValueError)) {
-        return;
-    }
-    PyObject *type, *reason, *traceback;
-    PyErr_Fetch(&type, &reason, &traceback);
-    PyErr_NormalizeException(&type, &reason, &traceback);
-    PyErr_Format(wrong_type ? PyExc_TypeError : PyExc_ValueError,
-                 "%s cannot be an array: %S", call->names[argument], reason);
-    Py_XDECREF(type);
-    Py_XDECREF(reason);
-    Py_XDECREF(traceback);
-}
-
 /* numpy.asarray of an argument. `type` is the dtype if the argument has none. */
 static PyArrayObject *
 as_array(const py_call *call, int argument, int type)
@@ -183,7 +111,7 @@ as_array(const py_call *call, int argument, int type)
     const int flags = NPY_ARRAY_ENSUREARRAY | NPY_ARRAY_FORCECAST;
     PyObject *array = PyArray_FromAny(object, dtype, 0, 0, flags, NULL);
     if (array == NULL) {
-        add_argument_name(call, argument);
+        py_name_argument(call, argument);
     }
     return (PyArrayObject *)array;
 }
@@ -195,27 +123,11 @@ check_features_type(py_call *call)
     return call->features != NULL && find_types(call);
 }
 
-static void
-raise_labels_dtype(const py_call *call)
-{
-    const char *name = call->names[LABELS];
-    PyArray_Descr *dtype = PyArray_DESCR(call->labels);
-    if (is_real(call->labels)) {
-        PyErr_Format(PyExc_TypeError,
-                     "%s has dtype %S, expected an integer dtype: pass %s%sint64)",
-                     name, dtype, name, cast_method(call));
-    }
-    else {
-        PyErr_Format(PyExc_TypeError, "%s has dtype %S, expected an integer dtype",
-                     name, dtype);
-    }
-}
-
 static bool
 check_labels_dtype(const py_call *call)
 {
-    if (!PyArray_ISINTEGER(call->labels)) {
-        raise_labels_dtype(call);
+    if (!PyArray_ISINTEGER(call->labels) && !PyArray_ISBOOL(call->labels)) {
+        py_raise_labels_dtype(call);
         return false;
     }
     return true;
@@ -281,18 +193,18 @@ read_number(const py_call *call, int argument, double *number)
 }
 
 static bool
-read_normalize(py_call *call)
+read_bool(const py_call *call, int argument, bool *flag)
 {
-    PyObject *value = call->given[NORMALIZE];
+    PyObject *value = call->given[argument];
     if (value == NULL) {
         return true;
     }
     if (!PyBool_Check(value) && !PyArray_IsScalar(value, Bool)) {
         PyErr_Format(PyExc_TypeError, "%s is %R, expected True or False",
-                     call->names[NORMALIZE], value);
+                     call->names[argument], value);
         return false;
     }
-    call->update_options.normalize = PyObject_IsTrue(value);
+    *flag = PyObject_IsTrue(value);
     return true;
 }
 
@@ -317,7 +229,7 @@ check_reduction_type(const py_call *call)
 static bool
 check_weights_dtype(const py_call *call)
 {
-    if (!is_real(call->weights)) {
+    if (!py_is_real(call->weights)) {
         PyErr_Format(PyExc_TypeError, "%s has dtype %S, expected a real number dtype",
                      call->names[SAMPLE_WEIGHT], PyArray_DESCR(call->weights));
         return false;
@@ -420,7 +332,9 @@ py_check_types(py_call *call)
     return check_centers_type(call) && check_features_type(call) &&
            check_labels_type(call) &&
            read_number(call, ALPHA, &call->update_options.alpha) &&
-           read_normalize(call) && check_reduction_type(call) &&
+           read_bool(call, NORMALIZE, &call->update_options.normalize) &&
+           read_bool(call, SKIP_NONFINITE, &call->update_options.skip_nonfinite) &&
+           check_reduction_type(call) &&
            read_number(call, LOSS_WEIGHT, &call->loss_options.loss_weight) &&
            check_weights_type(call) && read_ignore_index(call) &&
            py_revalidate_arrays(call) && check_out_type(call);

@@ -3,14 +3,9 @@
 #include <math.h>
 
 #include "array_util.h"
+#include "check_shapes.h"
 #include "check_types.h"
 #include "overlap.h"
-
-const char *const py_reduction_names[3] = {
-    [CL_NONE] = "none",
-    [CL_SUM] = "sum",
-    [CL_MEAN] = "mean",
-};
 
 static bool
 read_reduction(py_call *call)
@@ -39,147 +34,32 @@ check_factor(const py_call *call, int argument, double number)
     return false;
 }
 
+/* Checks of an array that the kernels read or write in the caller's memory. The first
+ * `axes` axes index its rows. */
 static bool
-fail_shape(const py_call *call, int argument, PyArrayObject *array,
-           const char *expected)
-{
-    PyObject *shape = py_shape(array);
-    if (shape != NULL) {
-        PyErr_Format(PyExc_ValueError, "%s has shape %S, expected %s",
-                     call->names[argument], shape, expected);
-        Py_DECREF(shape);
-    }
-    return false;
-}
-
-static bool
-fail_row_length(const py_call *call, int64_t D)
-{
-    PyObject *features = py_shape(call->features);
-    PyObject *centers = py_shape(call->centers);
-    if (features != NULL && centers != NULL) {
-        PyErr_Format(PyExc_ValueError,
-                     "%s has %lld values per row, but %s has %lld: shapes %S and %S",
-                     call->names[FEATURES], (long long)D, call->names[CENTERS],
-                     (long long)call->batch.D, features, centers);
-    }
-    Py_XDECREF(features);
-    Py_XDECREF(centers);
-    return false;
-}
-
-static bool
-check_shapes(py_call *call)
-{
-    cl_batch *b = &call->batch;
-    if (PyArray_NDIM(call->centers) != 2) {
-        return fail_shape(call, CENTERS, call->centers, "(classes, features)");
-    }
-    b->K = PyArray_DIM(call->centers, 0);
-    b->D = PyArray_DIM(call->centers, 1);
-    if (PyArray_NDIM(call->features) == 0) {
-        return fail_shape(call, FEATURES, call->features, "(rows, ...)");
-    }
-    b->B = PyArray_DIM(call->features, 0);
-    const npy_intp *dims = PyArray_DIMS(call->features);
-    const int64_t D = PyArray_MultiplyList(dims + 1, PyArray_NDIM(call->features) - 1);
-    if (D != b->D) {
-        return fail_row_length(call, D);
-    }
-    return true;
-}
-
-/* Does the array have one entry per row? */
-static bool
-check_per_row(const py_call *call, int argument, PyArrayObject *array,
-              const char *entry)
-{
-    if (array == NULL ||
-        (PyArray_NDIM(array) == 1 && PyArray_DIM(array, 0) == call->batch.B)) {
-        return true;
-    }
-    PyObject *shape = py_shape(array);
-    if (shape != NULL) {
-        PyErr_Format(PyExc_ValueError,
-                     "%s has shape %S, expected (%lld,): one %s per row of %s",
-                     call->names[argument], shape, (long long)call->batch.B, entry,
-                     call->names[FEATURES]);
-        Py_DECREF(shape);
-    }
-    return false;
-}
-
-static bool
-fail_losses_reduction(const py_call *call)
-{
-    PyObject *given = call->given[REDUCTION];
-    const char *reduction = py_reduction_names[call->loss_options.reduction];
-    PyObject *value =
-        given != NULL ? Py_NewRef(given) : PyUnicode_FromString(reduction);
-    if (value != NULL) {
-        PyErr_Format(
-            PyExc_ValueError, "%s needs %s='none': the loss is a float with %s=%R",
-            call->names[OUT], call->names[REDUCTION], call->names[REDUCTION], value);
-        Py_DECREF(value);
-    }
-    return false;
-}
-
-/* `out` of `loss` is for one loss per row. */
-static bool
-check_losses_shape(const py_call *call)
-{
-    if (call->loss_options.reduction != CL_NONE) {
-        return fail_losses_reduction(call);
-    }
-    if (PyArray_NDIM(call->out) == 1 && PyArray_DIM(call->out, 0) == call->batch.B) {
-        return true;
-    }
-    char expected[32];
-    PyOS_snprintf(expected, sizeof(expected), "(%lld,)", (long long)call->batch.B);
-    return fail_shape(call, OUT, call->out, expected);
-}
-
-static bool
-check_out_shape(const py_call *call)
-{
-    if (call->out == NULL) {
-        return true;
-    }
-    if (call->signature->out == OUT_LOSSES) {
-        return check_losses_shape(call);
-    }
-    PyArrayObject *like =
-        call->signature->out == OUT_GRADIENT ? call->features : call->centers;
-    if (py_same_shape(call->out, like)) {
-        return true;
-    }
-    PyObject *given = py_shape(call->out);
-    PyObject *expected = py_shape(like);
-    if (given != NULL && expected != NULL) {
-        PyErr_Format(PyExc_ValueError, "%s has shape %S, expected %S", call->names[OUT],
-                     given, expected);
-    }
-    Py_XDECREF(given);
-    Py_XDECREF(expected);
-    return false;
-}
-
-/* Checks of an array that the kernels read or write in the caller's memory. */
-static bool
-check_in_place(const py_call *call, int argument, PyArrayObject *array, bool written)
+check_in_place(const py_call *call, int argument, PyArrayObject *array, int axes,
+               bool written)
 {
     const char *problem = NULL;
+    npy_intp stride;
     if (written && !PyArray_ISWRITEABLE(array)) {
         problem = "is read-only";
     }
     else if (!PyArray_ISALIGNED(array)) {
         problem = "is not aligned";
     }
-    else if (PyArray_SIZE(array) > 0 && !py_rows_contiguous(array)) {
+    else if (PyArray_SIZE(array) == 0) {
+        return true;
+    }
+    else if (!py_rows_contiguous(array, axes)) {
         problem = "has strided rows: each row must be contiguous in memory";
     }
-    else if (written && PyArray_SIZE(array) > 0 && py_rows_overlap(array)) {
+    else if (!py_find_row_stride(array, axes, &stride)) {
+        problem =
+            "has rows at uneven distances: one stride must lead from each row to "
+            "the next";
+    }
+    else if (written && py_rows_overlap(array, axes, stride)) {
         problem = "overlaps itself";
     }
     if (problem != NULL) {
@@ -258,17 +138,17 @@ static bool
 check_memory(const py_call *call)
 {
     const bool writes_centers = call->signature->writes_centers;
-    return check_in_place(call, CENTERS, call->centers, writes_centers) &&
-           (call->out == NULL || check_in_place(call, OUT, call->out, true)) &&
+    const int out_axes = call->signature->out == OUT_DELTAS ? 1 : call->row_axes;
+    return check_in_place(call, CENTERS, call->centers, 1, writes_centers) &&
+           (call->out == NULL ||
+            check_in_place(call, OUT, call->out, out_axes, true)) &&
            check_overlaps(call);
 }
 
 static bool
 check_arrays(py_call *call)
 {
-    return check_shapes(call) && check_per_row(call, LABELS, call->labels, "label") &&
-           check_per_row(call, SAMPLE_WEIGHT, call->weights, "weight") &&
-           check_out_shape(call) && check_memory(call);
+    return py_check_shapes(call) && check_memory(call);
 }
 
 /* Convert the weights to float64. A cast that overflows may run code of the caller: a
@@ -291,20 +171,27 @@ read_weights(py_call *call)
 }
 
 static bool
+fail_weight(const py_call *call, int64_t row)
+{
+    PyObject *value = PyFloat_FromDouble(call->batch.weights[row]);
+    PyObject *index = py_index_text(call->weights, row);
+    if (value != NULL && index != NULL) {
+        PyErr_Format(PyExc_ValueError, "%s[%U] is %R, expected a finite number >= 0",
+                     call->names[SAMPLE_WEIGHT], index, value);
+    }
+    Py_XDECREF(value);
+    Py_XDECREF(index);
+    return false;
+}
+
+static bool
 check_weights(const py_call *call)
 {
     const double *weights = call->batch.weights;
     const int64_t rows = weights != NULL ? call->batch.B : 0;
     for (int64_t i = 0; i < rows; i++) {
         if (!isfinite(weights[i]) || weights[i] < 0) {
-            PyObject *value = PyFloat_FromDouble(weights[i]);
-            if (value != NULL) {
-                PyErr_Format(PyExc_ValueError,
-                             "%s[%lld] is %R, expected a finite number >= 0",
-                             call->names[SAMPLE_WEIGHT], (long long)i, value);
-                Py_DECREF(value);
-            }
-            return false;
+            return fail_weight(call, i);
         }
     }
     return true;

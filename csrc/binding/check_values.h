@@ -7,9 +7,6 @@
 
 #include "parse.h"
 
-/* The values of `reduction`. */
-extern const char *const py_reduction_names[3];
-
 /* Raise the ValueErrors, after py_check_types(). Converts the weights to float64. */
 bool
 py_check_values(py_call *call);

@@ -41,6 +41,21 @@ centers_type(const py_call *call)
 
 /* --------------------------------------- loss, gradient, value_and_grad, step */
 
+/* The int `count`, after an operation that cannot be undone. `most` is an int made
+ * before, of the largest value that `count` can have; its reference is stolen. Mostly
+ * that is the value. Otherwise the new int cannot fail either: Python has those up to
+ * 256, and a larger one takes the memory of `most`, which is as large and is freed just
+ * before. */
+static PyObject *
+count_object(PyObject *most, int64_t most_value, int64_t count)
+{
+    if (count == most_value) {
+        return most;
+    }
+    Py_DECREF(most);
+    return PyLong_FromLongLong(count);
+}
+
 /* The objects that a call returns. They are allocated first, because nothing may fail
  * once the operation has written to the centers. */
 typedef struct {
@@ -48,9 +63,25 @@ typedef struct {
     PyObject *spare_float; /* reserves the memory of the returned float */
     PyArrayObject *losses; /* for reduction="none" */
     PyArrayObject *gradient;
-    PyObject *out; /* borrowed; `losses` or `gradient` may be a view of it */
-    PyObject *pair;
+    PyObject *out;   /* borrowed; `losses` or `gradient` may be a view of it */
+    PyObject *count; /* of the centers updated, for step_and_count */
+    PyObject *tuple;
 } loss_outputs;
+
+static bool
+returns_count(const py_call *call)
+{
+    return call->signature == &py_signatures[STEP_AND_COUNT];
+}
+
+/* The bytes from each row to the next; the checks require that there is one number. */
+static int64_t
+row_stride(const py_call *call, PyArrayObject *array)
+{
+    npy_intp stride;
+    py_find_row_stride(array, call->row_axes, &stride);
+    return stride;
+}
 
 static bool
 make_outputs(loss_outputs *outputs, const py_call *call, cl_outputs *result)
@@ -65,22 +96,22 @@ make_outputs(loss_outputs *outputs, const py_call *call, cl_outputs *result)
             return false;
         }
         result->gradient = PyArray_BYTES(outputs->gradient);
-        result->gradient_stride = PyArray_STRIDE(outputs->gradient, 0);
+        result->gradient_stride = row_stride(call, outputs->gradient);
         out = NULL;
     }
     if (call->loss_options.reduction == CL_NONE) {
         outputs->losses =
-            out != NULL ? out : py_new_vector(call->batch.B, centers_type(call));
+            out != NULL ? out : py_new_of_shape(call->labels, centers_type(call));
         if (outputs->losses == NULL) {
             return false;
         }
         result->row_losses = PyArray_BYTES(outputs->losses);
-        result->row_loss_stride = PyArray_STRIDE(outputs->losses, 0);
+        result->row_loss_stride = row_stride(call, outputs->losses);
     }
     result->loss = &outputs->loss;
     outputs->spare_float = PyFloat_FromDouble(0.0);
-    outputs->pair = PyTuple_New(2);
-    return outputs->spare_float != NULL && outputs->pair != NULL;
+    outputs->tuple = PyTuple_New(returns_count(call) ? 3 : 2);
+    return outputs->spare_float != NULL && outputs->tuple != NULL;
 }
 
 static void
@@ -89,7 +120,8 @@ clear_outputs(loss_outputs *outputs)
     Py_XDECREF(outputs->spare_float);
     Py_XDECREF((PyObject *)outputs->losses);
     Py_XDECREF((PyObject *)outputs->gradient);
-    Py_XDECREF(outputs->pair);
+    Py_XDECREF(outputs->count);
+    Py_XDECREF(outputs->tuple);
 }
 
 static PyObject *
@@ -112,38 +144,55 @@ loss_object(loss_outputs *outputs)
     return PyFloat_FromDouble(outputs->loss);
 }
 
+/* Loss and gradient, and the count if there is one. */
 static PyObject *
-pair_object(loss_outputs *outputs)
+tuple_object(loss_outputs *outputs)
 {
     PyObject *loss = loss_object(outputs);
     if (loss == NULL) {
         return NULL; /* GCOVR_EXCL_LINE: memory was freed just before */
     }
-    PyTuple_SetItem(outputs->pair, 0, loss);
-    PyTuple_SetItem(outputs->pair, 1, gradient_object(outputs));
-    return Py_NewRef(outputs->pair);
+    PyTuple_SetItem(outputs->tuple, 0, loss);
+    PyTuple_SetItem(outputs->tuple, 1, gradient_object(outputs));
+    if (outputs->count != NULL) {
+        PyTuple_SetItem(outputs->tuple, 2, Py_NewRef(outputs->count));
+    }
+    return Py_NewRef(outputs->tuple);
 }
 
-/* Plan and run without the GIL. */
+/* Plan and run without the GIL, which is taken in between to make the count. */
 static bool
-run_loss_operation(const py_call *call, int threads, const cl_outputs *result)
+run_loss_operation(const py_call *call, int threads, loss_outputs *outputs,
+                   const cl_outputs *result)
 {
     const bool updates = call->signature->writes_centers;
+    const bool counts = returns_count(call);
+    int64_t updated = 0;
     cl_plan plan;
     cl_status status;
+    bool ready;
     Py_BEGIN_ALLOW_THREADS
     status = cl_plan_make(&plan, &call->batch,
                           updates ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
-    if (status == CL_OK && updates) {
-        cl_step(&call->batch, &plan, PyArray_BYTES(call->centers), &call->loss_options,
-                &call->update_options, result);
+    ready = status == CL_OK;
+    if (ready && counts) {
+        Py_BLOCK_THREADS outputs->count = PyLong_FromLongLong(plan.classes);
+        ready = outputs->count != NULL;
+        Py_UNBLOCK_THREADS
     }
-    else if (status == CL_OK) {
+    if (ready && updates) {
+        updated = cl_step(&call->batch, &plan, PyArray_BYTES(call->centers),
+                          &call->loss_options, &call->update_options, result);
+    }
+    else if (ready) {
         cl_value_and_grad(&call->batch, &plan, &call->loss_options, result);
     }
     cl_plan_free(&plan);
     Py_END_ALLOW_THREADS
-    return py_plan_made(call, &plan, status);
+    if (ready && counts) {
+        outputs->count = count_object(outputs->count, plan.classes, updated);
+    }
+    return py_plan_made(call, &plan, status) && ready;
 }
 
 static PyObject *
@@ -158,7 +207,7 @@ call_loss_operation(PyObject *module, int function, PyObject *const *args,
     if (py_call_read(&call, &py_signatures[function], state->keywords, args, n_args,
                      keywords) &&
         make_outputs(&outputs, &call, &result) &&
-        run_loss_operation(&call, state->threads, &result)) {
+        run_loss_operation(&call, state->threads, &outputs, &result)) {
         if (function == LOSS) {
             returned = loss_object(&outputs);
         }
@@ -166,7 +215,7 @@ call_loss_operation(PyObject *module, int function, PyObject *const *args,
             returned = gradient_object(&outputs);
         }
         else {
-            returned = pair_object(&outputs);
+            returned = tuple_object(&outputs);
         }
     }
     clear_outputs(&outputs);
@@ -200,6 +249,17 @@ core_step(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
           PyObject *keywords)
 {
     return call_loss_operation(module, STEP, args, n_args, keywords);
+}
+
+PyDoc_STRVAR(step_and_count_doc,
+             "`step`, for centerloss.torch: it also returns the number of centers "
+             "updated.");
+
+static PyObject *
+core_step_and_count(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
+                    PyObject *keywords)
+{
+    return call_loss_operation(module, STEP_AND_COUNT, args, n_args, keywords);
 }
 
 /* ---------------------------------- update_centers, center_delta, class_sums */
@@ -244,14 +304,16 @@ call_group_operation(PyObject *module, int function, group_operation operation,
 static PyObject *
 run_update_centers(const py_call *call, cl_plan *plan)
 {
-    PyObject *updated = PyLong_FromLongLong(plan->classes);
-    if (updated != NULL) {
-        Py_BEGIN_ALLOW_THREADS
-        cl_update_centers(&call->batch, plan, PyArray_BYTES(call->centers),
-                          &call->update_options);
-        Py_END_ALLOW_THREADS
+    PyObject *most = PyLong_FromLongLong(plan->classes);
+    if (most == NULL) {
+        return NULL;
     }
-    return updated;
+    int64_t updated;
+    Py_BEGIN_ALLOW_THREADS
+    updated = cl_update_centers(&call->batch, plan, PyArray_BYTES(call->centers),
+                                &call->update_options);
+    Py_END_ALLOW_THREADS
+    return count_object(most, plan->classes, updated);
 }
 
 static PyObject *
@@ -394,6 +456,7 @@ static PyMethodDef methods[] = {
     FUNCTION(class_sums),
     FUNCTION(update_centers),
     FUNCTION(step),
+    FUNCTION(step_and_count),
     {"set_num_threads", core_set_num_threads, METH_O, set_num_threads_doc},
     {"get_num_threads", core_get_num_threads, METH_NOARGS, get_num_threads_doc},
     {"check", (PyCFunction)(void (*)(void))py_check, METH_VARARGS | METH_KEYWORDS,

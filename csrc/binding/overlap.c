@@ -2,6 +2,8 @@
 
 #include <stddef.h>
 
+#include "array_util.h"
+
 /* Of an array with strides that are not C-contiguous. */
 static py_span
 strided_span(PyArrayObject *array)
@@ -42,21 +44,9 @@ py_find_span(PyArrayObject *array)
 static void
 raise_memory_error_from_current(void)
 {
-    PyObject *type, *cause, *traceback;
-    PyErr_Fetch(&type, &cause, &traceback);
-    PyErr_NormalizeException(&type, &cause, &traceback);
-    if (traceback != NULL) {
-        PyException_SetTraceback(cause, traceback);
-    }
-    Py_XDECREF(type);
-    Py_XDECREF(traceback);
-    PyObject *error;
+    PyObject *cause = py_take_exception();
     PyErr_NoMemory();
-    PyErr_Fetch(&type, &error, &traceback);
-    PyErr_NormalizeException(&type, &error, &traceback);
-    PyException_SetCause(error, Py_NewRef(cause));
-    PyException_SetContext(error, cause);
-    PyErr_Restore(type, error, traceback);
+    py_set_cause(cause);
 }
 
 /* How many steps numpy.shares_memory may take: some ten milliseconds. It mostly takes a

@@ -1,15 +1,23 @@
 #include "parse.h"
 
 const char *const py_argument_names[ARGUMENTS] = {
-    "features",  "labels",      "centers",       "alpha",        "normalize",
-    "reduction", "loss_weight", "sample_weight", "ignore_index", "out",
+    "features",      "labels",         "centers",   "alpha",
+    "normalize",     "skip_nonfinite", "reduction", "loss_weight",
+    "sample_weight", "ignore_index",   "out",
+};
+
+const char *const py_reduction_names[3] = {
+    [CL_NONE] = "none",
+    [CL_SUM] = "sum",
+    [CL_MEAN] = "mean",
 };
 
 #define BIT(argument) (1u << (argument))
 enum {
     ROW_ARGUMENTS = BIT(SAMPLE_WEIGHT) | BIT(IGNORE_INDEX),
     LOSS_ARGUMENTS = BIT(REDUCTION) | BIT(LOSS_WEIGHT) | ROW_ARGUMENTS | BIT(OUT),
-    UPDATE_ARGUMENTS = BIT(ALPHA) | BIT(NORMALIZE) | ROW_ARGUMENTS,
+    UPDATE_ARGUMENTS = BIT(ALPHA) | BIT(NORMALIZE) | BIT(SKIP_NONFINITE) |
+        ROW_ARGUMENTS,
 };
 
 const py_signature py_signatures[FUNCTIONS] = {
@@ -29,6 +37,10 @@ const py_signature py_signatures[FUNCTIONS] = {
               .takes = LOSS_ARGUMENTS | UPDATE_ARGUMENTS,
               .writes_centers = true,
               .out = OUT_GRADIENT},
+    [STEP_AND_COUNT] = {.name = "step_and_count",
+                        .takes = LOSS_ARGUMENTS | UPDATE_ARGUMENTS,
+                        .writes_centers = true,
+                        .out = OUT_GRADIENT},
 };
 
 void
@@ -38,7 +50,7 @@ py_call_init(py_call *call, const py_signature *signature)
         .signature = signature,
         .names = py_argument_names,
         .loss_options = {.reduction = CL_MEAN, .loss_weight = 1.0},
-        .update_options = {.alpha = 0.5, .normalize = true},
+        .update_options = {.alpha = 0.5, .normalize = true, .skip_nonfinite = true},
     };
 }
 

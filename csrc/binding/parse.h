@@ -16,6 +16,7 @@ enum {
     CENTERS,
     ALPHA,
     NORMALIZE,
+    SKIP_NONFINITE,
     REDUCTION,
     LOSS_WEIGHT,
     SAMPLE_WEIGHT,
@@ -25,6 +26,9 @@ enum {
 };
 
 extern const char *const py_argument_names[ARGUMENTS];
+
+/* The values of `reduction`. */
+extern const char *const py_reduction_names[3];
 
 /* What `out` receives. */
 typedef enum {
@@ -49,6 +53,7 @@ enum {
     CLASS_SUMS,
     UPDATE_CENTERS,
     STEP,
+    STEP_AND_COUNT,
     FUNCTIONS,
 };
 
@@ -64,11 +69,13 @@ typedef struct {
     const char *const *names; /* (ARGUMENTS,) */
     bool tensors;             /* hints are for PyTorch tensors, not NumPy arrays */
 
-    PyArrayObject *features;   /* aligned, native, rows contiguous */
-    PyArrayObject *labels;     /* native */
-    PyArrayObject *centers;    /* a view of the caller's memory */
-    PyArrayObject *weights;    /* float64, contiguous; or NULL */
-    PyArrayObject *out;        /* a view of the caller's memory; or NULL */
+    PyArrayObject *features; /* labels.shape + (...); aligned, native, rows contiguous,
+                                one stride between them */
+    PyArrayObject *labels;   /* native, one stride between them */
+    PyArrayObject *centers;  /* a view of the caller's memory */
+    PyArrayObject *weights;  /* labels.shape; float64, contiguous; or NULL */
+    PyArrayObject *out;      /* a view of the caller's memory; or NULL */
+    int row_axes;            /* axes of the labels: they index the rows of the batch */
     int ignore_index_overflow; /* not 0 if ignore_index needs more than 64 bits */
     cl_batch batch;
     cl_loss_options loss_options;

@@ -76,10 +76,16 @@ typedef struct {
 } cl_loss_options;
 
 /* Settings of the center update, c_j -= alpha * sum_i w_i (c_j - x_i) / (1 + n_j).
- * Without `normalize` the sum is not divided by 1 + n_j. */
+ * Without `normalize` the sum is not divided by 1 + n_j.
+ *
+ * With `skip_nonfinite` a row whose ||x_i - c_j||^2 is not finite is in neither the sum
+ * nor n_j: the centers get the bits that they would get if the row were ignored. Its
+ * loss and its gradient are what they are. Without, NaN and infinity reach the center
+ * of the row's class. */
 typedef struct {
     double alpha; /* finite, >= 0 */
     bool normalize;
+    bool skip_nonfinite;
 } cl_update_options;
 
 /* Where loss and gradient are written. These arrays overlap none of the batch's. */
@@ -121,7 +127,7 @@ typedef struct {
     bool in_batch_order; /* or else in class order */
     void *group_memory;  /* holds sums, rows and chunks */
     double *sums;        /* a class's sum and its weight: in batch order
-                            (segments, K, D + 1), in class order (threads, 2, D + 1) */
+                            (segments, K, D + 1), in class order (threads, 3, D + 1) */
     int64_t sum_size;    /* doubles from one of them to the next */
     int64_t segments;    /* of the batch, see group_rows.h */
 
@@ -151,15 +157,17 @@ cl_value_and_grad(const cl_batch *batch, cl_plan *plan, const cl_loss_options *o
                   const cl_outputs *outputs);
 
 /* Loss and gradient at the old centers, then the center update, in one pass.
- * `centers` is batch->centers, to be written; outputs->gradient is not NULL. Needs
- * CL_LOSSES | CL_GROUPS. */
-void
+ * `centers` is batch->centers, to be written; outputs->gradient is not NULL. Returns
+ * how many centers were updated: those of the classes with a row that is not left out.
+ * Needs CL_LOSSES | CL_GROUPS. */
+int64_t
 cl_step(const cl_batch *batch, cl_plan *plan, char *centers,
         const cl_loss_options *loss_options, const cl_update_options *update_options,
         const cl_outputs *outputs);
 
-/* The center update. `centers` is batch->centers, to be written. Needs CL_GROUPS. */
-void
+/* The center update. `centers` is batch->centers, to be written. Returns what cl_step()
+ * does. Needs CL_GROUPS. */
+int64_t
 cl_update_centers(const cl_batch *batch, cl_plan *plan, char *centers,
                   const cl_update_options *options);
 

@@ -80,6 +80,17 @@ cl_read_labels(const cl_batch *batch, cl_plan *plan)
     }
 }
 
+void
+cl_count_rows(const cl_plan *plan, const cl_batch *batch)
+{
+    memset(plan->counts, 0, (size_t)batch->K * sizeof(*plan->counts));
+    for (int64_t i = 0; i < batch->B; i++) {
+        if (plan->labels[i] >= 0) {
+            plan->counts[plan->labels[i]]++;
+        }
+    }
+}
+
 /* Bits that distinguish n values. */
 static int
 bits_for(int64_t n)

@@ -32,6 +32,10 @@ struct cl_chunk {
 int64_t
 cl_read_labels(const cl_batch *batch, cl_plan *plan);
 
+/* Set plan->counts from plan->labels. */
+void
+cl_count_rows(const cl_plan *plan, const cl_batch *batch);
+
 /* Sort the counted rows by label, stably. Returns `rows` or `spare`, both (counted,),
  * whichever holds the result. */
 int64_t *

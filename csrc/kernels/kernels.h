@@ -31,10 +31,13 @@ typedef struct {
     char *centers; /* (K, D) for CL_UPDATE, the memory of batch->centers */
     double alpha;
     bool normalize;
-    char *class_rows; /* (K, D) for CL_DELTA, (U, D) for CL_SUMS */
+    bool skip_nonfinite; /* leave rows that are not finite out of the class sums? */
+    char *class_rows;    /* (K, D) for CL_DELTA, (U, D) for CL_SUMS */
     int64_t class_stride;
     int64_t *classes; /* (U,), for CL_SUMS */
     double *counts;   /* (U,), for CL_SUMS */
+
+    int64_t *finalized; /* how many classes each worker finalized */
 } cl_pass;
 
 typedef struct {
@@ -43,18 +46,19 @@ typedef struct {
 
     /* Class order: the class sums of the chunks first..last-1, and loss and gradient
      * of their rows if there is a gradient. A chunk that is its whole class finalizes
-     * it, another stores its partial sum. `sums` (2, D + 1) is work space. */
-    void (*chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sums);
+     * it, another stores its partial sum. `sums` (3, D + 1) is work space. This and
+     * the functions that follow return how many classes they finalized. */
+    int64_t (*chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sums);
 
     /* Class order: finalize the classes with partial sums. Serial. */
-    void (*finalize_chunks)(const cl_pass *pass, double *sum);
+    int64_t (*finalize_chunks)(const cl_pass *pass, double *sums);
 
     /* Batch order: the class sums of a segment, the rows first..last-1, into `sums`
      * (K, D + 1), and loss and gradient if there is a gradient. */
     void (*segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums);
 
     /* Batch order: finalize the classes. Serial. */
-    void (*finalize_segments)(const cl_pass *pass);
+    int64_t (*finalize_segments)(const cl_pass *pass);
 } cl_kernels;
 
 /* Levels of x86-64 beyond the baseline need a compiler that can ask the processor

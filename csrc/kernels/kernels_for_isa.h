@@ -2,6 +2,8 @@
  * All kernels for one instruction set: included once per set, with its target
  * switched on and ISA_KERNELS defined as the name of the table to make.
  */
+#include <math.h>
+
 #include "half.h"
 #include "kernels.h"
 #include "simd.h"
@@ -66,6 +68,20 @@ segment_end(const cl_plan *plan, int64_t from, int64_t stop)
     return to;
 }
 
+/* What a row adds to the weight of its class, given 1/2 ||d||^2. A row to be left out
+ * makes the weight NaN, and it stays NaN: the sum of the class has to be done over. */
+CL_INLINE double
+weight_or_nan(const cl_pass *pass, double weight, double half_square)
+{
+    return half_square <= DBL_MAX || !pass->skip_nonfinite ? weight : NAN;
+}
+
+CL_INLINE void
+clear_sum(double *sum, int64_t D)
+{
+    memset(sum, 0, (size_t)(D + 1) * sizeof(*sum));
+}
+
 /* Add a class's sum, and the weight behind it, to another. */
 CL_INLINE void
 add_sum(double *restrict sum, const double *restrict other, int64_t D)
@@ -73,6 +89,18 @@ add_sum(double *restrict sum, const double *restrict other, int64_t D)
     for (int64_t j = 0; j <= D; j++) {
         sum[j] += other[j];
     }
+}
+
+/* Batch order: add up the sums of a class in all segments. */
+CL_INLINE const double *
+add_segments(const cl_pass *pass, int64_t label)
+{
+    const cl_plan *plan = pass->plan;
+    double *sum = plan->sums + label * plan->sum_size;
+    for (int64_t k = 1; k < plan->segments; k++) {
+        add_sum(sum, sum + k * pass->batch->K * plan->sum_size, pass->batch->D);
+    }
+    return sum;
 }
 
 #define FEATURE float

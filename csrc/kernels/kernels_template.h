@@ -16,6 +16,7 @@ typedef struct {
     const FEATURE *restrict x;  /* (D,) */
     const CENTER *c;            /* (D,) */
     CENTER *updated;            /* SINGLETON: c, to be written */
+    CENTER *restrict old;       /* SINGLETON: (D,) copy of c before */
     FEATURE *restrict gradient; /* (D,) */
     bool nontemporal;           /* store the gradient past the caches? */
     CENTER scale;               /* gradient = scale * d */
@@ -43,6 +44,7 @@ NAME(block)(f64x8 squares, const NAME(row_task) * row, int64_t j, int what, int 
     const CENTERS d = ON_CENTERS(sub)(ON_FEATURES(load)(row->x + j, n), c, n);
     const f64x8 wide = ON_CENTERS(widen)(d, n);
     if (what & SINGLETON) {
+        ON_CENTERS(store)(row->old + j, c, n);
         ON_CENTERS(store)(row->updated + j, NAME(moved)(c, wide, row->rate, n), n);
     }
     if (what & ACCUMULATE) {
@@ -227,7 +229,8 @@ NAME(finalize_class)(const cl_pass *pass, int64_t label, int64_t class_index,
     }
 }
 
-/* The row at a position in class order; returns its weight. */
+/* The row at a position in class order; returns what weight_or_nan() does. `sum` is
+ * the class's or, for SINGLETON, where the old center is kept. */
 CL_INLINE double
 NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *sum,
                   int what)
@@ -238,6 +241,7 @@ NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *
     NAME(init_row_task)(&row, pass, i, label, sum);
     if (what & SINGLETON) {
         row.updated = (CENTER *)(pass->centers + label * pass->batch->center_stride);
+        row.old = (CENTER *)sum;
         row.rate = pass->alpha * class_normalizer(pass, 1.0);
     }
     const int64_t later = position + pass->prefetch_distance;
@@ -248,72 +252,146 @@ NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *
     if (what & GRADIENT) {
         plan->losses[i] = row.weight * loss;
     }
-    return row.weight;
+    return weight_or_nan(pass, row.weight, loss);
 }
 
-CL_INLINE void
-NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sum, int what)
+/* Class order: the class's rows that are finite, at the positions start..stop-1, are
+ * added up again, as if there were no others. `sums` is (3, D + 1): the sum, and work
+ * space. Returns how many rows counted. */
+static int64_t
+NAME(sum_finite_rows)(const cl_pass *pass, int64_t start, int64_t stop, int64_t label,
+                      double *sums)
 {
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D;
-    const size_t sum_bytes = (size_t)(D + 1) * sizeof(*sum);
+    double *chunk_sum = sums + plan->sum_size;
+    double *segment_sum = chunk_sum + plan->sum_size;
+    clear_sum(sums, D);
+    clear_sum(chunk_sum, D);
+    clear_sum(segment_sum, D);
+    int64_t counted = 0, segment = -1;
+    for (int64_t position = start; position < stop; position++) {
+        const int64_t i = plan->rows[position];
+        NAME(row_task) row;
+        NAME(init_row_task)(&row, pass, i, label, segment_sum);
+        if (!isfinite(NAME(row)(&row, D, 0))) {
+            continue;
+        }
+        const bool new_chunk = counted % CHUNK_ROWS == 0;
+        if (new_chunk || i / SEGMENT_ROWS != segment) {
+            add_sum(chunk_sum, segment_sum, D);
+            clear_sum(segment_sum, D);
+            segment = i / SEGMENT_ROWS;
+        }
+        if (new_chunk) {
+            add_sum(sums, chunk_sum, D);
+            clear_sum(chunk_sum, D);
+        }
+        NAME(row)(&row, D, ACCUMULATE);
+        segment_sum[D] += row.weight;
+        counted++;
+    }
+    add_sum(chunk_sum, segment_sum, D);
+    add_sum(sums, chunk_sum, D);
+    return counted;
+}
+
+/* Class order: finalize a class whose rows are at the positions start..stop-1, unless
+ * all of them are left out. `sums` is (3, D + 1): the sum, and work space. Returns how
+ * many classes were finalized: 1 or 0. */
+static int64_t
+NAME(finalize_rows)(const cl_pass *pass, int64_t start, int64_t stop,
+                    int64_t class_index, double *sums)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t label = plan->labels[plan->rows[start]];
+    if (isnan(sums[pass->batch->D]) &&
+        NAME(sum_finite_rows)(pass, start, stop, label, sums) == 0) {
+        return 0;
+    }
+    NAME(finalize_class)(pass, label, class_index, sums);
+    return 1;
+}
+
+/* A chunk that is the only row of its class: its center is updated with the row. The
+ * row's d is the sum. (Added to zero, a negative zero would be a plain one, but d is
+ * never one where c is: c comes out the same.) */
+CL_INLINE int64_t
+NAME(singleton)(const cl_pass *pass, int64_t position, int64_t label, double *old)
+{
+    const cl_batch *b = pass->batch;
+    const double weight =
+        NAME(process_row)(pass, position, label, old, GRADIENT | SINGLETON);
+    if (isnan(weight)) {
+        memcpy(pass->centers + label * b->center_stride, old,
+               (size_t)b->D * sizeof(CENTER));
+        return 0;
+    }
+    return 1;
+}
+
+CL_INLINE int64_t
+NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sums, int what)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t D = pass->batch->D;
     const int64_t start = chunk[0].start, stop = chunk[1].start;
     const int64_t label = plan->labels[plan->rows[start]];
     const bool is_whole_class = chunk->partial < 0;
-    /* The sum is the row's d. (Added to zero, a negative zero would be a plain one,
-     * but d is never one where c is: c comes out the same.) Without a gradient it is
-     * not worth loops of its own. */
+    /* Without a gradient it is not worth loops of its own. */
     if (what & GRADIENT && is_whole_class && stop - start == 1 &&
         pass->finalize == CL_UPDATE && pass->batch->weights == NULL) {
-        NAME(process_row)(pass, start, label, NULL, GRADIENT | SINGLETON);
-        return;
+        return NAME(singleton)(pass, start, label, sums);
     }
-    double *segment_sum = sum;
+    double *segment_sum = sums;
     for (int64_t from = start, to; from < stop; from = to) {
         to = segment_end(plan, from, stop);
-        memset(segment_sum, 0, sum_bytes);
+        clear_sum(segment_sum, D);
         for (int64_t position = from; position < to; position++) {
             segment_sum[D] +=
                 NAME(process_row)(pass, position, label, segment_sum, what);
         }
-        if (segment_sum != sum) {
-            add_sum(sum, segment_sum, D);
+        if (segment_sum != sums) {
+            add_sum(sums, segment_sum, D);
         }
-        segment_sum = sum + plan->sum_size;
+        segment_sum = sums + plan->sum_size;
     }
     if (is_whole_class) {
-        NAME(finalize_class)(pass, label, chunk->class_index, sum);
+        return NAME(finalize_rows)(pass, start, stop, chunk->class_index, sums);
     }
-    else {
-        memcpy(plan->partials + chunk->partial * (D + 1), sum, sum_bytes);
-    }
+    memcpy(plan->partials + chunk->partial * (D + 1), sums,
+           (size_t)(D + 1) * sizeof(*sums));
+    return 0;
 }
 
-CL_INLINE void
-NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sum, int what)
+CL_INLINE int64_t
+NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
+                int what)
 {
+    int64_t finalized = 0;
     for (int64_t k = first; k < last; k++) {
-        NAME(chunk)(pass, &pass->plan->chunks[k], sum, what);
+        finalized += NAME(chunk)(pass, &pass->plan->chunks[k], sums, what);
     }
+    return finalized;
 }
 
-static void
-NAME(chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sum)
+static int64_t
+NAME(chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
 {
-    if (pass->gradient == NULL) {
-        NAME(chunks_as)(pass, first, last, sum, ACCUMULATE);
-    }
-    else {
-        NAME(chunks_as)(pass, first, last, sum, ACCUMULATE | GRADIENT);
-    }
+    const int64_t finalized =
+        pass->gradient == NULL
+            ? NAME(chunks_as)(pass, first, last, sums, ACCUMULATE)
+            : NAME(chunks_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
     finish_stores(pass);
+    return finalized;
 }
 
-static void
-NAME(finalize_chunks)(const cl_pass *pass, double *sum)
+static int64_t
+NAME(finalize_chunks)(const cl_pass *pass, double *sums)
 {
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D;
+    int64_t finalized = 0;
     for (int64_t k = 0; k < plan->n_chunks; k++) {
         const cl_chunk *chunk = &plan->chunks[k];
         if (chunk->partial < 0) {
@@ -321,14 +399,15 @@ NAME(finalize_chunks)(const cl_pass *pass, double *sum)
         }
         const int64_t class_index = chunk->class_index;
         const double *partial = plan->partials + chunk->partial * (D + 1);
-        memcpy(sum, partial, (size_t)(D + 1) * sizeof(*sum));
+        memcpy(sums, partial, (size_t)(D + 1) * sizeof(*sums));
         for (; plan->chunks[k + 1].class_index == class_index; k++) {
             partial += D + 1;
-            add_sum(sum, partial, D);
+            add_sum(sums, partial, D);
         }
-        const int64_t label = plan->labels[plan->rows[chunk->start]];
-        NAME(finalize_class)(pass, label, class_index, sum);
+        const int64_t stop = plan->chunks[k + 1].start;
+        finalized += NAME(finalize_rows)(pass, chunk->start, stop, class_index, sums);
     }
+    return finalized;
 }
 
 CL_INLINE void
@@ -349,7 +428,7 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
             NAME(prefetch_row)(&row, pass, i, i + pass->prefetch_distance);
         }
         const double loss = NAME(row)(&row, D, what);
-        sum[D] += row.weight;
+        sum[D] += weight_or_nan(pass, row.weight, loss);
         if (what & GRADIENT) {
             plan->losses[i] = row.weight * loss;
         }
@@ -370,20 +449,58 @@ NAME(segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
     finish_stores(pass);
 }
 
+/* Batch order: the rows that are finite are added up again, as if there were no others,
+ * and only they are counted in plan->counts. */
 static void
+NAME(sum_finite_batch)(const cl_pass *pass)
+{
+    const cl_batch *b = pass->batch;
+    const cl_plan *plan = pass->plan;
+    const int64_t n = plan->segments * b->K * plan->sum_size;
+    memset(plan->sums, 0, (size_t)n * sizeof(*plan->sums));
+    for (int64_t i = 0; i < b->B; i++) {
+        const int64_t label = plan->labels[i];
+        if (label < 0) {
+            continue;
+        }
+        double *sum = plan->sums + (i / SEGMENT_ROWS * b->K + label) * plan->sum_size;
+        NAME(row_task) row;
+        NAME(init_row_task)(&row, pass, i, label, sum);
+        if (isfinite(NAME(row)(&row, b->D, 0))) {
+            NAME(row)(&row, b->D, ACCUMULATE);
+            sum[b->D] += row.weight;
+        }
+        else {
+            plan->counts[label]--;
+        }
+    }
+}
+
+/* Once a class turns out to have rows to be left out, all sums are done over: those of
+ * the classes before it, which are finalized already, are not used again. */
+static int64_t
 NAME(finalize_segments)(const cl_pass *pass)
 {
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D, K = pass->batch->K;
-    int64_t class_index = 0;
+    int64_t finalized = 0;
+    bool done_over = false;
     for (int64_t label = 0; label < K; label++) {
         if (plan->counts[label] == 0) {
             continue;
         }
-        double *sum = plan->sums + label * plan->sum_size;
-        for (int64_t k = 1; k < plan->segments; k++) {
-            add_sum(sum, sum + k * K * plan->sum_size, D);
+        const double *sum = add_segments(pass, label);
+        if (isnan(sum[D])) {
+            NAME(sum_finite_batch)(pass);
+            done_over = true;
+            sum = add_segments(pass, label);
         }
-        NAME(finalize_class)(pass, label, class_index++, sum);
+        if (plan->counts[label] > 0) {
+            NAME(finalize_class)(pass, label, finalized++, sum);
+        }
     }
+    if (done_over) {
+        cl_count_rows(plan, pass->batch);
+    }
+    return finalized;
 }

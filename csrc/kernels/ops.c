@@ -47,10 +47,10 @@ run_chunks(void *argument, int worker, int workers)
 {
     const cl_pass *pass = argument;
     const cl_plan *plan = pass->plan;
-    cl_kernels_for(pass->batch->types)
-        ->chunks(pass, first_chunk(plan, worker, workers),
-                 first_chunk(plan, worker + 1, workers),
-                 plan->sums + 2 * worker * plan->sum_size);
+    pass->finalized[worker] = cl_kernels_for(pass->batch->types)
+                                  ->chunks(pass, first_chunk(plan, worker, workers),
+                                           first_chunk(plan, worker + 1, workers),
+                                           plan->sums + 3 * worker * plan->sum_size);
 }
 
 static void
@@ -83,8 +83,8 @@ prefetch_distance(const cl_batch *b)
     return rows > 1 ? rows : 1;
 }
 
-/* Process the rows of every class and finalize it. */
-static void
+/* Process the rows of every class and finalize it. Returns how many were. */
+static int64_t
 run_classes(cl_pass *pass)
 {
     const cl_plan *plan = pass->plan;
@@ -93,12 +93,16 @@ run_classes(cl_pass *pass)
     if (plan->in_batch_order) {
         const bool fewer = plan->segments < plan->threads;
         cl_parallel(run_segments, pass, fewer ? (int)plan->segments : plan->threads);
-        kernels->finalize_segments(pass);
+        return kernels->finalize_segments(pass);
     }
-    else {
-        cl_parallel(run_chunks, pass, plan->threads);
-        kernels->finalize_chunks(pass, plan->sums);
+    int64_t finalized[CL_MAX_THREADS];
+    pass->finalized = finalized;
+    cl_parallel(run_chunks, pass, plan->threads);
+    int64_t total = kernels->finalize_chunks(pass, plan->sums);
+    for (int worker = 0; worker < plan->threads; worker++) {
+        total += finalized[worker];
     }
+    return total;
 }
 
 /* What multiplies every row's loss, besides its weight. */
@@ -196,7 +200,7 @@ cl_value_and_grad(const cl_batch *batch, cl_plan *plan, const cl_loss_options *o
     store_losses(&pass, options, outputs);
 }
 
-void
+int64_t
 cl_step(const cl_batch *batch, cl_plan *plan, char *centers,
         const cl_loss_options *loss_options, const cl_update_options *update_options,
         const cl_outputs *outputs)
@@ -208,12 +212,14 @@ cl_step(const cl_batch *batch, cl_plan *plan, char *centers,
     pass.centers = centers;
     pass.alpha = update_options->alpha;
     pass.normalize = update_options->normalize;
+    pass.skip_nonfinite = update_options->skip_nonfinite;
     clear_ignored(&pass);
-    run_classes(&pass);
+    const int64_t updated = run_classes(&pass);
     store_losses(&pass, loss_options, outputs);
+    return updated;
 }
 
-void
+int64_t
 cl_update_centers(const cl_batch *batch, cl_plan *plan, char *centers,
                   const cl_update_options *options)
 {
@@ -226,8 +232,9 @@ cl_update_centers(const cl_batch *batch, cl_plan *plan, char *centers,
         .centers = centers,
         .alpha = options->alpha,
         .normalize = options->normalize,
+        .skip_nonfinite = options->skip_nonfinite,
     };
-    run_classes(&pass);
+    return run_classes(&pass);
 }
 
 void

@@ -154,7 +154,7 @@ static bool
 plan_class_order(cl_plan *plan, const cl_batch *b)
 {
     /* Without rows, D may be larger than memory. */
-    const int64_t n_sums = b->B > 0 ? 2 * plan->threads * plan->sum_size : 0;
+    const int64_t n_sums = b->B > 0 ? 3 * plan->threads * plan->sum_size : 0;
     const int64_t max_chunks = cl_max_chunks(plan->counted, b->K) + 1;
     plan->sums = allocate_groups(plan, 8 * (n_sums + 2 * plan->counted) +
                                            max_chunks * (int64_t)sizeof(cl_chunk));

@@ -27,7 +27,7 @@ typedef struct {
 } results;
 
 static const cl_loss_options loss_options = {CL_MEAN, 1.0};
-static const cl_update_options update_options = {0.5, true};
+static const cl_update_options update_options = {0.5, true, true};
 static double loss;
 static const cl_outputs outputs = {
     .loss = &loss,

@@ -19,6 +19,7 @@ SETTINGS = {
     "reduction": "sum",
     "normalize": False,
     "ignore_index": 2,
+    "skip_nonfinite": False,
 }
 DEFAULTS = {
     "alpha": 0.5,
@@ -26,8 +27,9 @@ DEFAULTS = {
     "reduction": "mean",
     "normalize": True,
     "ignore_index": None,
+    "skip_nonfinite": True,
 }
-UPDATE_SETTINGS = ("alpha", "normalize", "ignore_index")
+UPDATE_SETTINGS = ("alpha", "normalize", "ignore_index", "skip_nonfinite")
 LOSS_SETTINGS = ("reduction", "loss_weight", "ignore_index")
 NAN = float("nan")
 
@@ -66,6 +68,17 @@ def test_a_call_equals_the_function(method, function, used, settings, weights):
     expected = function(x, y, c, sample_weight=weights, **given)
     assert bits(getattr(loss_fn, method)(x, y, weights)) == bits(expected)
     assert bits(loss_fn.centers) == bits(c)
+
+
+@pytest.mark.parametrize("name", ["update", "step"])
+def test_bad_rows(name):
+    x, c = np.array([[4.0], [np.nan]]), np.zeros((2, 1))
+    loss_fn = CenterLoss(2, 1, init=c)
+    getattr(loss_fn, name)(x, [0, 1])
+    assert c.tolist() == [[1], [0]]
+    loss_fn.skip_nonfinite = False
+    getattr(loss_fn, name)(x, [0, 1])
+    assert np.isnan(c).tolist() == [[False], [True]]
 
 
 @pytest.mark.parametrize("name", ["value_and_grad", "step"])
@@ -194,6 +207,7 @@ WRONG = [
     ("reduction", "max", ValueError, "'none', 'sum' or 'mean'"),
     ("normalize", 1, TypeError, "True or False"),
     ("ignore_index", 0.5, TypeError, "an integer or None"),
+    ("skip_nonfinite", 0, TypeError, "True or False"),
 ]
 WRONG_INIT = [
     ([[0.0]], TypeError, " is a list, expected 'normal', 'zeros' or a NumPy array"),

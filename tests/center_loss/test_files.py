@@ -432,12 +432,21 @@ def test_memory_error_is_not_damage(path, monkeypatch):
         ({"alpha": [1.0, 2.0]}, "can only convert an array of size 1"),
         ({"reduction": "max"}, "reduction is 'max', expected 'none', 'sum' or 'mean'$"),
         ({"normalize": 1}, "normalize is 1, expected True or False$"),
+        ({"skip_nonfinite": 1}, "skip_nonfinite is 1, expected True or False$"),
         ({"ignore_index": 0.5}, "ignore_index is 0.5, expected an integer or None$"),
     ],
 )
 def test_an_archive_with_a_wrong_entry(path, changes, reason):
     np.savez(path, **contents(**changes))
     assert_invalid(path, reason)
+
+
+def test_an_older_file(path):
+    """Without `skip_nonfinite`."""
+    centers = np.random.default_rng(0).random((3, 2))
+    np.savez(path, **contents(centers=centers, skip_nonfinite=None))
+    settings = SETTINGS | {"skip_nonfinite": True}
+    assert_same(CenterLoss.load(path), CenterLoss(3, 2, init=centers, **settings))
 
 
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<f8", ">f8"])

@@ -24,6 +24,29 @@ def test_pickle(protocol, settings):
     assert bits(other.centers) != bits(loss_fn.centers)
 
 
+@every_settings
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_older_pickle(protocol, settings):
+    """Before there was `skip_nonfinite`."""
+
+    class Older(CenterLoss):
+        def __getstate__(self):
+            attributes, slots = super().__getstate__()
+            del slots["skip_nonfinite"]
+            return attributes, slots
+
+    loss_fn = Older(4, 3, **settings)
+    data = pickle.dumps(loss_fn.__getstate__(), protocol)
+    other = CenterLoss(4, 3, skip_nonfinite=False)
+    other.__setstate__(pickle.loads(data))
+    assert_same(other, CenterLoss(4, 3, **older(settings), init=loss_fn.centers))
+
+
+def older(settings):
+    """What a state without `skip_nonfinite` stands for."""
+    return {**settings, "skip_nonfinite": True}
+
+
 class WithName(CenterLoss):
     """A subclass with attributes of its own."""
 
@@ -69,7 +92,7 @@ def test_repr_evaluates_back(settings, dtype):
 def test_repr():
     assert repr(CenterLoss(10, 2, loss_weight=np.float32(0.25))) == (
         "CenterLoss(10, 2, alpha=0.5, loss_weight=0.25, reduction='mean', "
-        "normalize=True, ignore_index=None, dtype='float32')"
+        "normalize=True, ignore_index=None, skip_nonfinite=True, dtype='float32')"
     )
 
 
@@ -94,11 +117,13 @@ def test_state_dict_makes_numpy_scalars_plain():
         reduction=np.str_("sum"),
         normalize=np.False_,
         ignore_index=np.int8(0),
+        skip_nonfinite=np.False_,
     )
     state = loss_fn.state_dict()
     del state["centers"]
     assert state == SETTINGS
-    assert [type(value) for value in state.values()] == [float, float, str, bool, int]
+    types = [float, float, str, bool, int, bool]
+    assert [type(value) for value in state.values()] == types
 
 
 @every_settings
@@ -114,7 +139,9 @@ def test_load_state_dict_writes_into_the_existing_centers(settings, byte_order):
     assert_same(other, loss_fn)
 
 
-ORDER = "centers, alpha, loss_weight, reduction, normalize, ignore_index"
+ORDER = (
+    "centers, alpha, loss_weight, reduction, normalize, ignore_index, skip_nonfinite"
+)
 
 
 @pytest.mark.parametrize(
@@ -128,6 +155,7 @@ ORDER = "centers, alpha, loss_weight, reduction, normalize, ignore_index"
         *(
             (name, None, ValueError, f"state has no '{name}', expected {ORDER}")
             for name in ("centers", *SETTINGS)
+            if name != "skip_nonfinite"
         ),
     ],
 )
@@ -140,6 +168,14 @@ def test_load_state_dict_sets_all_or_nothing(name, value, error, message):
     with pytest.raises(error, match=f"^{re.escape(message)}"):
         loss_fn.load_state_dict(state)
     assert_same(loss_fn, before)
+
+
+def test_load_an_older_state_dict():
+    state = CenterLoss(4, 3, **SETTINGS).state_dict()
+    del state["skip_nonfinite"]
+    other = CenterLoss(4, 3, skip_nonfinite=False)
+    other.load_state_dict(state)
+    assert_same(other, CenterLoss(4, 3, **older(SETTINGS), init=state["centers"]))
 
 
 def test_load_state_dict_needs_a_mapping():

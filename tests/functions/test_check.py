@@ -22,6 +22,7 @@ NAMES = {
     "centers": "init",
     "alpha": "rate",
     "normalize": "divide",
+    "skip_nonfinite": "robust",
     "reduction": "kind",
     "loss_weight": "factor",
     "sample_weight": "weights",
@@ -111,6 +112,7 @@ def test_options_become_plain_python_values():
     call = three(
         alpha=np.float32(0.25),
         normalize=np.False_,
+        skip_nonfinite=np.False_,
         reduction=Text("sum"),
         loss_weight=np.int8(3),
         ignore_index=np.uint8(7),
@@ -120,6 +122,7 @@ def test_options_become_plain_python_values():
     for part, expected in (
         ("alpha", 0.25),
         ("normalize", False),
+        ("skip_nonfinite", False),
         ("reduction", "sum"),
         ("loss_weight", 3.0),
         ("ignore_index", 7),

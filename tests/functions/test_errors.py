@@ -274,7 +274,9 @@ def test_keywords_are_compared_by_value(name):
 
 def test_no_classes():
     x, c = np.zeros((1, D), np.float32), np.zeros((0, D), np.float32)
-    with pytest.raises(IndexError, match=r"^labels\[0\] is 0, but there are 0 classes"):
+    with pytest.raises(
+        IndexError, match=r"^labels\[0\] is 0, but there are 0 classes$"
+    ):
         centerloss.loss(x, [0], c)
 
 

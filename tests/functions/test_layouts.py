@@ -17,12 +17,20 @@ INTEGERS = [np.dtype(code) for code in "bBhHiIlLqQ"]
 
 @st.composite
 def batches(draw):
-    """Features of up to four axes, labels, centers and weights, all plain memory."""
+    """Labels of up to three axes, features of up to three more, centers and weights.
+
+    All are in plain memory.
+    """
     dtype, centers_dtype = draw(st.sampled_from(DTYPES))
-    rows = draw(st.integers(0, 40))
-    shape = (rows, *draw(st.lists(st.integers(0, 9), max_size=3)))
+    rows = draw(
+        st.one_of(
+            st.tuples(st.integers(0, 40)),
+            st.lists(st.integers(0, 4), min_size=2, max_size=3).map(tuple),
+        )
+    )
+    shape = (*rows, *draw(st.lists(st.integers(0, 9), max_size=3)))
     classes = draw(st.integers(1, 12))
-    row = int(np.prod(shape[1:]))
+    row = int(np.prod(shape[len(rows) :]))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     scale = 10.0 ** draw(st.integers(-2, 2))
     features = (scale * rng.standard_normal(shape)).astype(dtype)
@@ -30,6 +38,17 @@ def batches(draw):
     labels = rng.integers(0, classes, rows).astype(draw(st.sampled_from(INTEGERS)))
     weights = draw(st.sampled_from([None, rng.uniform(0, 2, rows)]))
     return features, labels, centers, weights
+
+
+@st.composite
+def evenly_spaced(draw, features, axes):
+    """An array for the gradient: any first axis, made of the first `axes` ones."""
+    shape = features.shape
+    flat = np.zeros((np.prod(shape[:axes], dtype=int), *shape[axes:]), features.dtype)
+    flat = draw(in_memory(flat, contiguous_rows=True))
+    out = flat.reshape(shape)
+    assert np.shares_memory(out, flat) or not out.size
+    return out
 
 
 def swapped_or_not(draw, array):
@@ -48,7 +67,7 @@ def test_layout_changes_no_bit(data, plain):
     y = data.draw(in_memory(swapped_or_not(data.draw, labels)))
     c = data.draw(in_memory(centers, contiguous_rows=True))
     w = None if weights is None else data.draw(in_memory(weights))
-    out = data.draw(in_memory(np.zeros_like(features), contiguous_rows=True))
+    out = data.draw(evenly_spaced(features, labels.ndim))
     result = cl.step(x, y, c, sample_weight=w, out=out)
     assert bits(result) == bits(expected)
     assert bits(c) == bits(expected_centers)
@@ -60,13 +79,16 @@ def test_layout_changes_no_bit(data, plain):
 @given(batches(), st.sampled_from(["none", "sum", "mean"]))
 def test_any_shape_is_exact(arguments, reduction):
     features, labels, centers, weights = arguments
-    exact = Exact(features, labels, centers, sample_weight=weights)
+    flat = None if weights is None else weights.ravel()
+    x = features.reshape(labels.size, centers.shape[1])
+    exact = Exact(x, labels.ravel(), centers, sample_weight=flat)
     moved = centers.copy()
     options = {"sample_weight": weights, "reduction": reduction}
     value, gradient = cl.step(features, labels, moved, **options)
 
     ulps = {"float32": (4, 2, 1), "float64": (450, 450, 450)}[centers.dtype.name]
-    value = np.asarray(value, centers.dtype)
+    assert np.shape(value) == (labels.shape if reduction == "none" else ())
+    value = np.ravel(np.asarray(value, centers.dtype))
     assert worst_ulps(value, exact.loss(reduction), centers.dtype) <= ulps[0]
     expected = exact.gradient(reduction).reshape(features.shape)
     assert worst_ulps(gradient, expected, features.dtype) <= ulps[1]

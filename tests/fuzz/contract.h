@@ -102,7 +102,7 @@ label_mask(int size);
  * after a bad label. */
 typedef struct {
     cl_status status;
-    int64_t bad_row, counted, classes;
+    int64_t bad_row, counted, classes, stepped_classes, updated_classes;
     double loss, step_loss, plan_weight;
     array losses, gradient, step_losses, step_gradient; /* B rows */
     array stepped, updated, deltas;                     /* K rows */
@@ -156,15 +156,19 @@ difference(const test_case *t, int64_t row, int64_t class, int64_t j);
 double
 row_loss(const test_case *t, int64_t row, int64_t class);
 
+/* Is the squared distance of a row to its center finite? */
+bool
+row_is_finite(const test_case *t, int64_t row, int64_t class);
+
 /* The sums of every class, (K, D), and its weight and number of rows. */
 typedef struct {
     total *sums, *weights;
     int64_t *rows;
 } class_totals;
 
-/* `classes` as read_classes() found them. */
+/* `classes` as read_classes() found them; all rows, or only those that are finite. */
 class_totals
-add_up_classes(const test_case *t, const int64_t *classes);
+add_up_classes(const test_case *t, const int64_t *classes, bool only_finite);
 
 void
 free_class_totals(class_totals *c);

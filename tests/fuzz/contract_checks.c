@@ -115,14 +115,20 @@ check_loss_results(const test_case *t, const int64_t *classes, const results *r)
     }
 }
 
+static double
+share_of(const test_case *t, const class_totals *c, int64_t class)
+{
+    const double n = 1.0 + c->weights[class].sum;
+    return t->update_options.normalize ? 1.0 / n : 1.0;
+}
+
+/* The results that every row takes part in. */
 static void
-check_center_row(const test_case *t, const class_totals *c, const results *r,
-                 int64_t class, int64_t rank)
+check_sums_row(const test_case *t, const class_totals *c, const results *r,
+               int64_t class, int64_t rank)
 {
     const format f = center_formats[t->batch.types];
-    const double n = 1.0 + c->weights[class].sum;
-    const double share = t->update_options.normalize ? 1.0 / n : 1.0;
-    const double rate = t->update_options.alpha * share;
+    const double share = share_of(t, c, class);
     for (int64_t j = 0; j < t->batch.D; j++) {
         const total *sum = &c->sums[class * t->batch.D + j];
         const int64_t at = j * formats[f].size;
@@ -134,6 +140,22 @@ check_center_row(const test_case *t, const class_totals *c, const results *r,
         check_close(load(row_of(&r->deltas, class) + at, f), -share * sum->sum,
                     share * sum->size + formats[F64].smallest * sum->size, f, "delta",
                     class);
+    }
+}
+
+/* `c` are the totals of the rows that move the centers. */
+static void
+check_center_row(const test_case *t, const class_totals *c, const results *r,
+                 int64_t class)
+{
+    const format f = center_formats[t->batch.types];
+    const double rate = t->update_options.alpha * share_of(t, c, class);
+    for (int64_t j = 0; j < t->batch.D; j++) {
+        const total *sum = &c->sums[class * t->batch.D + j];
+        const int64_t at = j * formats[f].size;
+        if (may_overflow(sum)) {
+            continue;
+        }
         const double old = load(row_of(&t->centers, class) + at, f);
         const double moved = old + rate * sum->sum;
         const double size = fabs(old) + rate * sum->size;
@@ -150,7 +172,7 @@ check_center_row(const test_case *t, const class_totals *c, const results *r,
 }
 
 static void
-check_absent_row(const test_case *t, const results *r, int64_t class)
+check_center_stays(const test_case *t, const results *r, int64_t class)
 {
     const size_t bytes = (size_t)t->centers.row_bytes;
     const char *old = row_of(&t->centers, class);
@@ -161,8 +183,13 @@ check_absent_row(const test_case *t, const results *r, int64_t class)
         (t->needs & CL_LOSSES && memcmp(old, row_of(&r->stepped, class), bytes) != 0)) {
         fail("center %" PRId64 " moved without a row", class);
     }
+}
+
+static void
+check_delta_is_zero(const test_case *t, const results *r, int64_t class)
+{
     const char *delta = row_of(&r->deltas, class);
-    for (size_t i = 0; i < bytes; i++) {
+    for (int64_t i = 0; i < t->centers.row_bytes; i++) {
         if (delta[i] != 0) {
             fail("delta %" PRId64 " is not zero without a row", class);
         }
@@ -172,11 +199,19 @@ check_absent_row(const test_case *t, const results *r, int64_t class)
 static void
 check_group_results(const test_case *t, const int64_t *classes, const results *r)
 {
-    class_totals c = add_up_classes(t, classes);
-    int64_t rank = 0;
+    class_totals c = add_up_classes(t, classes, false);
+    class_totals moving = add_up_classes(t, classes, t->update_options.skip_nonfinite);
+    int64_t rank = 0, updated = 0;
     for (int64_t class = 0; class < t->batch.K; class++) {
+        if (moving.rows[class] == 0) {
+            check_center_stays(t, r, class);
+        }
+        else {
+            check_center_row(t, &moving, r, class);
+            updated++;
+        }
         if (c.rows[class] == 0) {
-            check_absent_row(t, r, class);
+            check_delta_is_zero(t, r, class);
             continue;
         }
         if (rank >= r->classes || r->touched[rank] != class) {
@@ -184,8 +219,13 @@ check_group_results(const test_case *t, const int64_t *classes, const results *r
         }
         check_close(r->counts[rank], c.weights[class].sum, c.weights[class].size, F64,
                     "count", class);
-        check_center_row(t, &c, r, class, rank);
+        check_sums_row(t, &c, r, class, rank);
         rank++;
+    }
+    if (r->updated_classes != updated ||
+        (t->needs & CL_LOSSES && r->stepped_classes != updated)) {
+        fail("%" PRId64 " centers updated, expected %" PRId64, r->updated_classes,
+             updated);
     }
     if (rank != r->classes) {
         fail("%" PRId64 " classes, expected %" PRId64, r->classes, rank);
@@ -196,6 +236,7 @@ check_group_results(const test_case *t, const int64_t *classes, const results *r
         check_gaps(&r->stepped, "centers of a step");
     }
     free_class_totals(&c);
+    free_class_totals(&moving);
 }
 
 void

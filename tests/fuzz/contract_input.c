@@ -175,11 +175,13 @@ fill_weights(input *in, test_case *t, uint64_t *state)
     t->batch.weights = t->weights;
 }
 
-/* Rows that share memory, in arrays that are only read. */
+/* Rows that share memory, in arrays that are only read; and whether rows that are not
+ * finite are skipped. */
 static void
 take_zero_strides(input *in, test_case *t)
 {
     const unsigned zero = (unsigned)take(in, 1);
+    t->update_options.skip_nonfinite = zero & 8;
     if (zero % 8 == 1) {
         t->features.stride = 0;
     }

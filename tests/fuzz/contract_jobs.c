@@ -38,7 +38,8 @@ run_loss_operations(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
     r->stepped = copy_of(&t->centers);
     b->centers = r->stepped.first;
     result = result_of(&r->step_loss, &r->step_losses, &r->step_gradient, true);
-    cl_step(b, plan, r->stepped.first, &t->loss_options, &t->update_options, &result);
+    r->stepped_classes = cl_step(b, plan, r->stepped.first, &t->loss_options,
+                                 &t->update_options, &result);
 }
 
 static void
@@ -61,7 +62,8 @@ run_group_operations(const test_case *t, cl_batch *b, cl_plan *plan, results *r)
     }
     r->updated = before;
     b->centers = r->updated.first;
-    cl_update_centers(b, plan, r->updated.first, &t->update_options);
+    r->updated_classes =
+        cl_update_centers(b, plan, r->updated.first, &t->update_options);
 }
 
 results
@@ -141,7 +143,9 @@ same_results(const test_case *t, const results *a, const results *b)
     const format x = feature_formats[t->batch.types];
     const format c = center_formats[t->batch.types];
     if (a->status != b->status || a->bad_row != b->bad_row ||
-        a->counted != b->counted || a->classes != b->classes) {
+        a->counted != b->counted || a->classes != b->classes ||
+        a->stepped_classes != b->stepped_classes ||
+        a->updated_classes != b->updated_classes) {
         fail("plans differ");
     }
     same_double(a->plan_weight, b->plan_weight, "W");

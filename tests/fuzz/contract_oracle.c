@@ -67,19 +67,32 @@ difference(const test_case *t, int64_t row, int64_t class, int64_t j)
     return rounded(feature - center, c);
 }
 
-double
-row_loss(const test_case *t, int64_t row, int64_t class)
+static double
+squared_distance(const test_case *t, int64_t row, int64_t class)
 {
     double squares = 0;
-    for (int64_t j = 0; class >= 0 && j < t->batch.D; j++) {
+    for (int64_t j = 0; j < t->batch.D; j++) {
         const double d = difference(t, row, class, j);
         squares += d * d;
     }
-    return class < 0 ? 0.0 : weight_of(t, row) * (0.5 * squares);
+    return squares;
+}
+
+double
+row_loss(const test_case *t, int64_t row, int64_t class)
+{
+    return class < 0 ? 0.0
+                     : weight_of(t, row) * (0.5 * squared_distance(t, row, class));
+}
+
+bool
+row_is_finite(const test_case *t, int64_t row, int64_t class)
+{
+    return isfinite(squared_distance(t, row, class));
 }
 
 class_totals
-add_up_classes(const test_case *t, const int64_t *classes)
+add_up_classes(const test_case *t, const int64_t *classes, bool only_finite)
 {
     const int64_t K = t->batch.K, D = t->batch.D;
     class_totals c = {
@@ -89,7 +102,7 @@ add_up_classes(const test_case *t, const int64_t *classes)
     };
     for (int64_t i = 0; i < t->batch.B; i++) {
         const int64_t class = classes[i];
-        if (class < 0) {
+        if (class < 0 || (only_finite && !row_is_finite(t, i, class))) {
             continue;
         }
         c.rows[class]++;

@@ -117,10 +117,10 @@ def bad_value(draw, call):
     """A label out of range, or a weight that is none."""
     name = draw(st.sampled_from(["labels", "sample_weight"]))
     array = call.get(name)
-    if not isinstance(array, np.ndarray) or not array.size or array.ndim != 1:
+    if not isinstance(array, np.ndarray) or not array.size or array.nbytes >= 1 << 20:
         return
     array = np.asarray(array)  # not a subclass that overrides assignment
-    row = draw(st.integers(0, len(array) - 1))
+    row = np.unravel_index(draw(st.integers(0, array.size - 1)), array.shape)
     if array.dtype.kind in "iu" and array.flags.writeable:
         info = np.iinfo(array.dtype)
         array[row] = draw(st.sampled_from([info.min, info.max, len(array)]))
@@ -168,17 +168,22 @@ def calls(draw):
     B, D, K = (draw(st.integers(0, n)) for n in (40, 20, 12))
     if K == 0:
         B = 0
+    rows = (B,)
+    if draw(st.integers(0, 3)) == 0:  # labels of two axes
+        rows = (B // 3, 3)
     dtype, centers_dtype = draw(st.sampled_from(DTYPES))
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
-    features = rng.standard_normal((B, D))
-    if features.size and draw(st.integers(0, 9)) == 0:
-        features.flat[rng.integers(features.size)] = draw(st.sampled_from(SPECIAL))
+    features = rng.standard_normal((*rows, D))
+    if features.size:
+        for special in draw(st.lists(st.sampled_from(SPECIAL), max_size=4)):
+            features.flat[rng.integers(features.size)] = special
     with np.errstate(all="ignore"):
         features = features.astype(dtype)
-    labels = rng.integers(0, max(K, 1), B).astype(draw(st.sampled_from(INTEGERS)))
+    labels = rng.integers(0, max(K, 1), rows)
+    labels = labels.astype(draw(st.sampled_from([*INTEGERS, np.dtype(bool)])))
     centers = rng.standard_normal((K, D)).astype(centers_dtype)
     ignored = draw(st.sampled_from([None, 0, 1, -1, -100, 2**63 - 1, np.int64(2)]))
-    weights = rng.uniform(0, 2, B).astype(draw(st.sampled_from(["f8", "f4", "f2"])))
+    weights = rng.uniform(0, 2, rows).astype(draw(st.sampled_from(["f8", "f4", "f2"])))
     reduction = draw(st.sampled_from(["none", "sum", "mean"]))
     values = {
         "features": draw(in_memory(features)),
@@ -186,13 +191,14 @@ def calls(draw):
         "centers": draw(in_memory(centers, contiguous_rows=True)),
         "alpha": draw(st.sampled_from(GOOD_NUMBERS)),
         "normalize": draw(st.sampled_from([True, False, np.True_])),
+        "skip_nonfinite": draw(st.sampled_from([True, True, False, np.True_])),
         "reduction": reduction,
         "loss_weight": draw(st.sampled_from(GOOD_NUMBERS)),
         "sample_weight": draw(st.sampled_from([None, weights])),
         "ignore_index": ignored,
     }
     out = {
-        "loss": np.ones(B, centers_dtype) if reduction == "none" else None,
+        "loss": np.ones(rows, centers_dtype) if reduction == "none" else None,
         "gradient": np.ones_like(features),
         "delta": np.ones_like(centers),
     }

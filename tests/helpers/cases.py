@@ -32,7 +32,7 @@ def every_option(name):
         if OUT_HOLDS[name] != "delta":
             call |= {"reduction": "none", "loss_weight": 1.5}
     if name in MOVES_CENTERS:
-        call |= {"alpha": 0.25, "normalize": False}
+        call |= {"alpha": 0.25, "normalize": False, "skip_nonfinite": False}
     return call
 
 
@@ -66,13 +66,32 @@ def interleaved(name):
     return call
 
 
+def bad_rows(name):
+    """Of classes of one row, of many, and of more than a chunk; all have others."""
+    call = plain(name)
+    call["labels"][-2:] = call["labels"][-4:-2]
+    call["features"][-1], call["features"][-2, 1] = np.nan, np.inf
+    return call
+
+
+def tokens(name):
+    """Labels of two axes, which have to be copied as the features have."""
+    call = plain(name)
+    call["features"] = call["features"].reshape(13, 100, D)[:, ::2][::2]
+    call["labels"] = call["labels"].reshape(13, 100)[:, ::2][::2]
+    return call
+
+
 def bad_label(name):
     call = every_option(name)
     call["labels"][-1] = K
     return call
 
 
-KINDS = (plain, every_option, to_copy, sequences, bfloat16, interleaved, bad_label)
+KINDS = (
+    *(plain, every_option, to_copy, sequences, bfloat16, interleaved),
+    *(bad_rows, tokens, bad_label),
+)
 CASES = [(name, kind) for name in CALLS for kind in KINDS]
 IDS = [f"{name}-{kind.__name__}" for name, kind in CASES]
 

@@ -39,7 +39,7 @@ def good_call(name):
     if name in HAS_REDUCTION:
         call |= {"reduction": "none", "loss_weight": 2.0}
     if name in MOVES_CENTERS:
-        call |= {"alpha": 0.5}
+        call |= {"alpha": 0.5, "skip_nonfinite": True}
     if name in (*MOVES_CENTERS, "center_delta"):
         call |= {"normalize": True}
     if name in OUT_HOLDS:
@@ -64,6 +64,15 @@ class Words:
     def cast(self, argument, dtype):
         method = f"to(torch.{dtype})" if self.tensors else f"astype(np.{dtype})"
         return f"{self[argument]}.{method}"
+
+    def argmax(self, argument, axis):
+        keyword = "" if self.tensors else "axis="
+        return f"{self[argument]}.argmax({keyword}{axis})"
+
+    def channels_last(self, argument):
+        if self.tensors:
+            return f"{self[argument]}.movedim(1, -1)"
+        return f"np.moveaxis({self[argument]}, 1, -1)"
 
     def copy(self, argument):
         return f"{self[argument]}.{'clone' if self.tensors else 'copy'}()"
@@ -177,15 +186,47 @@ def _dtypes(words):
         if array.dtype.kind in "fib":
             message += f": pass {words.cast('features', 'float32')}"
         yield replaced("features", array, TypeError, message, "dtype")
-    for labels in (
-        *(np.zeros(B, dtype) for dtype in ("f4", "?", "O", "c16", "U1", "m8[s]")),
-        *(np.zeros(0), [0.0, 1.0, 0.0, 1.0], [True] * B, [2**70] * B),
+    yield from _swapped(words)
+    cast = f": pass {words.cast('labels', 'int64')}"
+    number = (
+        ": number all labels y of the data with np.unique(y, return_inverse=True)[1]"
+    )
+    for hint, values in (
+        (cast, [np.zeros(B, dtype) for dtype in ("f4", "f2", swapped("f8"), "g")]),
+        (cast, [np.zeros(B, ml_dtypes.bfloat16), np.zeros(0)]),
+        (cast, [[0.0, 1.0, 0.0, 1.0], np.array([-1.0, 2**53, -(2.0**62), 0])]),
+        ("", [np.zeros(B, dtype) for dtype in ("c16", "m8[s]", "M8[s]", "V3")]),
+        ("", [np.array([0, 1, 0.5, 1], dtype) for dtype in ("f4", "f2")]),
+        ("", [[0.0, 1.0, 1e-300, 1.0], np.array([0, 0, 0, 2.0**63])]),
+        ("", [np.array([0, 1, bad, 1]) for bad in (np.nan, np.inf, 1e300)]),
+        (number, [np.zeros(B, dtype) for dtype in ("O", "U1", "S2")]),
+        (number, [["cat", "dog", "cat", "cat"], [None] * B, [2**70] * B]),
     ):
-        dtype = np.asarray(labels).dtype
-        message = f"{words['labels']} has dtype {dtype}, expected an integer dtype"
-        if dtype.kind in "fb":
-            message += f": pass {words.cast('labels', 'int64')}"
+        for labels in values:
+            dtype = np.asarray(labels).dtype
+            message = f"{words['labels']} has dtype {dtype}, expected an integer dtype"
+            yield replaced("labels", labels, TypeError, message + hint, "dtype")
+    for dtype in ("f4", "f2", "f8", ml_dtypes.bfloat16):
+        message = (
+            f"{words['labels']} has shape {(B, K)} and dtype {np.dtype(dtype)}, "
+            f"expected integers of shape {(B,)}: pass {words.argmax('labels', 1)}"
+        )
+        labels = np.eye(K)[[4, 0, 2, 0]].astype(dtype)
         yield replaced("labels", labels, TypeError, message, "dtype")
+
+
+def _swapped(words):
+    """The call of many copies of center loss: labels first, then features."""
+
+    def break_(call):
+        call["features"], call["labels"] = call["labels"], call["features"]
+
+    message = (
+        f"{words['features']} has dtype int64 and shape {(B,)}, "
+        f"{words['labels']} has dtype float32 and shape {(B, D)}: they look swapped"
+    )
+    both = ("features", "labels")
+    yield Fault("features dtype", both, TypeError, message, break_)
 
 
 def _not_numbers(words, name):
@@ -209,9 +250,10 @@ def _bad_rates(words, name):
 
 def _options(words):
     yield from _not_numbers(words, "alpha")
-    for value in (1, 0.0, None, "yes", np.int64(1)):
-        message = f"{words['normalize']} is {value!r}, expected True or False"
-        yield replaced("normalize", value, TypeError, message)
+    for name in ("normalize", "skip_nonfinite"):
+        for value in (1, 0.0, None, "yes", np.int64(1)):
+            message = f"{words[name]} is {value!r}, expected True or False"
+            yield replaced(name, value, TypeError, message)
     for value in (None, 1, b"mean", ["mean"]):
         message = f"{words['reduction']} is {value!r}, expected 'none', 'sum' or 'mean'"
         yield replaced("reduction", value, TypeError, message, "type")
@@ -269,6 +311,7 @@ def _shapes(words):
         )
         array = np.ones(shape, np.float32)
         yield replaced("features", array, ValueError, message, "row")
+    yield from _shapes_of_labels(words)
     for name, one, good in (
         ("labels", "label", np.zeros(12, np.int64)),
         ("sample_weight", "weight", np.ones(12)),
@@ -278,8 +321,39 @@ def _shapes(words):
                 f"{words[name]} has shape {shape}, expected {(B,)}: "
                 f"one {one} per row of {words['features']}"
             )
+            if shape in ((B, 1), (1, B)):
+                message += f"; pass {words[name]}.ravel()"
             array = good[: int(np.prod(shape))].reshape(shape)
             yield replaced(name, array, ValueError, message, "shape")
+
+
+def _shapes_of_labels(words):
+    """Labels for another shape of features."""
+    message = (
+        f"{words['features']} has {3 * D} values per row, "
+        f"but {words['centers']} has {D}: shapes {(B, 3, D)} and {(K, D)}; "
+        f"for rows of length {D}, {words['labels']} needs shape {(B, 3)}"
+    )
+    tokens = np.ones((B, 3, D), np.float32)
+    yield replaced("features", tokens, ValueError, message, "row")
+
+    def break_(call):
+        call["features"] = np.ones((2, D, 3, 4), np.float32)
+        call["labels"] = np.zeros((2, 3, 4), np.int64)
+
+    message = (
+        f"{words['features']} has shape {(2, D, 3, 4)}, expected {(2, 3, 4, D)} for "
+        f"{words['labels']} of shape (2, 3, 4): pass {words.channels_last('features')}"
+    )
+    both = ("features", "labels")
+    yield Fault("channels first", both, ValueError, message, break_)
+    for dtype in (np.int64, np.uint8, np.bool_):
+        message = (
+            f"{words['labels']} has shape {(B, K)}, expected {(B,)}: one label per row "
+            f"of {words['features']}; pass {words.argmax('labels', 1)}"
+        )
+        labels = np.eye(K)[[4, 0, 2, 0]].astype(dtype)
+        yield replaced("labels", labels, ValueError, message, "shape")
 
 
 def _shapes_of_out(words):
@@ -370,7 +444,6 @@ def _contents(words):
         ([K, 0, -1, 0], 0),
         ([0, 0, 0, K], 3),
         ([0, -1, 0, K], 1),
-        ([2, 0, -100, 0], 2),
         (np.array([0, 0, 255, 0], np.uint8), 2),
         (np.array([0, 0, -128, 0], np.int8), 2),
         (np.array([0, 2**64 - 1, 0, 0], np.uint64), 1),
@@ -382,9 +455,24 @@ def _contents(words):
     ):
         message = (
             f"{words['labels']}[{first}] is {int(labels[first])}, "
-            f"but there are {K} classes"
+            f"but there are {K} classes (0 to {K - 1})"
         )
         yield replaced("labels", labels, IndexError, message, "value")
+    yield _minus_100(words)
+
+
+def _minus_100(words):
+    """The label that PyTorch ignores unless told otherwise."""
+
+    def break_(call):
+        call |= {"labels": [2, 0, -100, 0], "ignore_index": None}
+
+    message = (
+        f"{words['labels']}[2] is -100, but there are {K} classes (0 to {K - 1}): "
+        f"{words['ignore_index']}=-100 leaves such rows out"
+    )
+    both = ("labels", "ignore_index")
+    return Fault("labels value", both, IndexError, message, break_)
 
 
 def faults(names=None, *, tensors=False):

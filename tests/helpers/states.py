@@ -10,6 +10,7 @@ SETTINGS = {
     "reduction": "sum",
     "normalize": False,
     "ignore_index": 0,  # which is not None
+    "skip_nonfinite": False,
 }
 
 every_settings = pytest.mark.parametrize(

@@ -144,6 +144,7 @@ def test_defaults_are_the_same_everywhere():
     expected = {
         "alpha": 0.5,
         "normalize": True,
+        "skip_nonfinite": True,
         "reduction": "mean",
         "loss_weight": 1.0,
         "sample_weight": None,

@@ -50,7 +50,7 @@ def test_bad_label_in_the_last_of_a_million_rows(cl, million, name, label):
     x, y, c = million
     y = y.copy()
     y[-1] = label
-    message = rf"^labels\[999999\] is {label}, but there are 1000 classes$"
+    message = rf"^labels\[999999\] is {label}, but there are 1000 classes \(0 to 999\)$"
     check_nothing_written(cl, name, (x, y, c), IndexError, message)
 
 

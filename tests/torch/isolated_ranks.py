@@ -163,9 +163,22 @@ def other_forms(rank, group):
     loss_fn = new_loss(process_group=group)
     x, y, w = rows_of(rank, 0, weighted=True)
     if rank == 1:
-        x, y, w = x.detach().reshape(-1, 1, ROW).requires_grad_(), y.byte(), w.double()
+        x = x.detach().reshape(2, 4, ROW).requires_grad_()
+        y, w = y.byte().reshape(2, 4), w.double().reshape(2, 4)
     loss_fn(x, y, w)
     return loss_fn.centers
+
+
+def bad_rows(rank, group, skip_nonfinite):
+    """Rank 1 has a row with NaN."""
+    loss_fn = new_loss(process_group=group, skip_nonfinite=skip_nonfinite)
+    x, y, _ = rows_of(rank, 0)
+    x = x.detach()
+    if rank == 1:
+        x[2, 3] = torch.nan
+    loss = loss_fn(x.requires_grad_(), y)
+    finite = bool(loss.isfinite())
+    return {"finite": finite, "centers": loss_fn.centers, "updated": loss_fn.num_updated}
 
 
 def scenarios(rank, group):
@@ -176,6 +189,8 @@ def scenarios(rank, group):
         results["ddp", rate] = in_ddp(rank, group, group, rate)
     results["trap"] = in_ddp(rank, group, None, 0.0)
     results["alone"] = centers_after(1, rank)
+    for skip in (True, False):
+        results["bad rows", skip] = bad_rows(rank, group, skip)
     results["other forms"] = other_forms(rank, group)
     for kind, how in itertools.product(WRONG, ("forward", "update")):
         results[kind, how] = wrong(kind, how, rank, group)

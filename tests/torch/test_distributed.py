@@ -126,7 +126,8 @@ def test_trap_without_a_group(ranks):
 
 
 MISTAKES = {
-    "label": f"IndexError: labels[2] is {CLASSES}, but there are {CLASSES} classes",
+    "label": f"IndexError: labels[2] is {CLASSES}, but there are {CLASSES} classes "
+    f"(0 to {CLASSES - 1})",
     "weight": "ValueError: sample_weight[3] is -1.0, expected a finite number >= 0",
     "fewer labels": "ValueError: labels has shape (7,), expected (8,): one label "
     "per row of embeddings",
@@ -165,6 +166,22 @@ def test_a_mistake_on_one_rank_is_raised_on_all(ranks, kind, how):
         ours = results[kind, how]
         assert ours["raised"] == expected_error(kind, rank, len(ranks))
         assert ours["unchanged"]
+        assert same_bits(ours["centers"], loss_fn.centers)
+
+
+@pytest.mark.parametrize("skip_nonfinite", [True, False])
+def test_a_bad_row_on_one_rank(ranks, skip_nonfinite):
+    """It shows in the loss of its rank, and is judged alike on all ranks."""
+    loss_fn = new_loss(skip_nonfinite=skip_nonfinite)
+    x, y, _ = whole_batch(len(ranks), 0)
+    x = x.detach()
+    x[8 + 2, 3] = torch.nan
+    loss_fn(x.requires_grad_(), y)
+    assert loss_fn.centers.isfinite().all() == skip_nonfinite
+    for rank, results in enumerate(ranks):
+        ours = results["bad rows", skip_nonfinite]
+        assert ours["finite"] == (rank != 1)
+        assert ours["updated"] == loss_fn.num_updated
         assert same_bits(ours["centers"], loss_fn.centers)
 
 

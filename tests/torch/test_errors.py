@@ -1,5 +1,7 @@
 """Every wrong call of the module raises its error and changes nothing."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -10,14 +12,19 @@ from tests.torch.batches import assert_same_bits, batch, module, same_bits
 
 TENSORS = ("features", "labels", "sample_weight")
 NAMES = ("embeddings", "labels", "sample_weight")
-SETTINGS = ("alpha", "normalize", "reduction", "loss_weight", "ignore_index")
+SETTINGS = (
+    *("alpha", "normalize", "skip_nonfinite", "reduction", "loss_weight"),
+    "ignore_index",
+)
 FAULTS = faults({"features": "embeddings"}, tensors=True)
 
 
 def as_tensor(value):
     """A tensor with these values and this dtype, or None if there is no such tensor."""
+    if isinstance(value, list):
+        value = np.asarray(value)
     native = isinstance(value, np.ndarray) and value.dtype.isnative
-    if not native or value.dtype.kind not in "biufc":
+    if not native or value.dtype.kind not in "biufc" or value.dtype.char in "gG":
         return None
     return torch.from_numpy(value.copy())
 
@@ -122,27 +129,131 @@ def test_an_error_that_the_check_does_not_find_is_raised_as_it_is(monkeypatch):
 # --- faults of tensors only ----------------------------------------------------------
 
 
-@pytest.mark.parametrize("how", ["forward", "update"])
+def nested(tensor):
+    return torch.nested.nested_tensor(list(tensor.chunk(2)), layout=torch.jagged)
+
+
+def quantized(tensor):
+    return torch.quantize_per_tensor(tensor.detach().float(), 0.1, 0, torch.quint8)
+
+
+A_DENSE = "expected a dense tensor: pass {}.to_dense()"
+PAD = "pass {}.to_padded_tensor(0), with a label to be ignored for the padding"
+# What is made of an argument that is right, the error, and the rest of its message.
+NO_ARRAYS = {
+    "array": (lambda x: x.detach().numpy(), TypeError, "is a ndarray, expected a tensor"),
+    "list": (lambda x: x.tolist(), TypeError, "is a list, expected a tensor"),
+    "meta": (lambda x: x.to("meta"), ValueError, "is on meta, but centers are on cpu"),
+    "sparse": (
+        lambda x: x.detach().to_sparse(),
+        TypeError,
+        f"has layout torch.sparse_coo, {A_DENSE}",
+    ),
+    "nested": (nested, TypeError, f"is a nested tensor, expected a dense one: {PAD}"),
+    "quantized": (
+        quantized,
+        TypeError,
+        "has dtype quint8, expected one that NumPy has: pass {}.dequantize()",
+    ),
+    "float8": (
+        lambda x: x.detach().to(torch.float8_e4m3fn),
+        TypeError,
+        "has dtype float8_e4m3fn, expected one that NumPy has",
+    ),
+}
+
+
+# PyTorch's own warnings about sparse, nested and quantized tensors.
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
-    ("name", "value", "error", "problem"),
+    ("how", "name"),
     [
-        ("embeddings", np.ones((24, 6)), TypeError, "a ndarray, expected a tensor"),
-        ("embeddings", None, TypeError, "a NoneType, expected a tensor"),
-        ("labels", [0] * 24, TypeError, "a list, expected a tensor"),
-        ("sample_weight", 1.0, TypeError, "a float, expected a tensor"),
-        ("sample_weight", np.ones(24), TypeError, "a ndarray, expected a tensor"),
-        *(
-            (name, value.to("meta"), ValueError, "on meta, but centers are on cpu")
-            for name, value in zip(NAMES, batch(), strict=True)
-        ),
+        *itertools.product(["forward", "eval", "update"], NAMES),
+        *itertools.product(["init_centers"], NAMES[:2]),
     ],
 )
-def test_arguments_that_are_no_tensors_or_elsewhere(how, name, value, error, problem):
-    loss_fn = module()
-    given = {**dict(zip(NAMES, batch(), strict=True)), name: value}
-    with pytest.raises(error, match=f"^{name} is {problem}$"):
-        getattr(loss_fn, how)(**given)
+@pytest.mark.parametrize("kind", NO_ARRAYS)
+@pytest.mark.usefixtures("path")
+def test_arguments_that_are_no_tensors_or_no_dense_ones(how, name, kind):
+    make, error, problem = NO_ARRAYS[kind]
+    given = dict(zip(NAMES, batch(), strict=True))
+    given[name] = make(given[name])
+    message = f"{name} {problem.format(name)}"
+    loss_fn = module().train(how != "eval")
+    call = loss_fn if how == "eval" else getattr(loss_fn, how)
+    if how == "init_centers":
+        given = {"batches": [(given["embeddings"], given["labels"])]}
+    with pytest.raises(error) as raised:
+        call(**given)
+    assert str(raised.value) == message
     assert torch.equal(loss_fn.centers, module().centers)
+
+
+@pytest.mark.parametrize("how", ["forward", "update"])
+@pytest.mark.usefixtures("path")
+def test_embeddings_of_none(how):
+    with pytest.raises(TypeError, match="^embeddings is a NoneType, expected a tensor$"):
+        getattr(module(), how)(None, torch.zeros(3, dtype=int))
+
+
+# How a call gets its tensors, and the error.
+GRADIENTS = {
+    "labels first": (
+        lambda m, x, y: m(y, x),
+        TypeError,
+        "embeddings has dtype int64 and shape (24,), labels has dtype float32 and shape "
+        "(24, 6): they look swapped",
+    ),
+    "soft labels": (
+        lambda m, x, _: m(x, torch.rand(24, 7, requires_grad=True)),
+        TypeError,
+        "labels needs a gradient, expected numbers of classes, of an integer dtype",
+    ),
+    "centers": (
+        lambda m, x, y: (m.centers.requires_grad_(), m(x, y)),
+        ValueError,
+        "centers needs a gradient, but the loss has none by the centers, which it "
+        "updates itself: call centers.requires_grad_(False), and give no centers to an "
+        "optimizer",
+    ),
+}
+
+
+@pytest.mark.parametrize("mode", ["training", "eval", "no_grad", "update"])
+@pytest.mark.parametrize("kind", GRADIENTS)
+@pytest.mark.usefixtures("path")
+def test_arguments_that_need_a_gradient(kind, mode):
+    call, error, message = GRADIENTS[kind]
+    loss_fn = module().train(mode != "eval")
+    if mode == "update":
+        loss_fn.forward = loss_fn.update
+    embeddings, labels, _ = batch()
+    with torch.set_grad_enabled(mode != "no_grad"), pytest.raises(error) as raised:
+        call(loss_fn, embeddings, labels)
+    assert str(raised.value) == message
+    assert torch.equal(loss_fn.centers, module().centers)
+
+
+@pytest.mark.usefixtures("path")
+def test_weights_that_need_a_gradient_under_no_grad():
+    embeddings, labels, weights = batch(learned=True)
+    with torch.no_grad():
+        loss = module()(embeddings, labels, weights)
+    expected = module()(embeddings, labels, weights.detach())
+    torch.testing.assert_close(loss, expected.detach())
+
+
+@pytest.mark.usefixtures("path")
+def test_embeddings_with_a_negative_bit():
+    """The imaginary part of conjugates: NumPy has no such views."""
+    embeddings, labels, _ = batch()
+    pairs = torch.stack([embeddings.detach(), -embeddings.detach()], dim=-1)
+    view = torch.view_as_complex(pairs).conj().imag.requires_grad_()
+    assert view.is_neg()
+    assert torch.equal(view, embeddings)
+    ours, expected = module(), module()
+    assert same_bits(ours(view, labels), expected(embeddings, labels))
+    assert same_bits(ours.centers, expected.centers)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.int64], ids=str)
@@ -188,7 +299,7 @@ def test_a_bad_label_in_the_last_of_many_rows(ignore_index):
     loss_fn = module(ignore_index=ignore_index)
     embeddings, labels, _ = batch(5000)
     labels[-1] = 7
-    message = "^labels\\[4999\\] is 7, but there are 7 classes$"
+    message = r"^labels\[4999\] is 7, but there are 7 classes \(0 to 6\)$"
     for call in (loss_fn, loss_fn.update, loss_fn.init_centers):
         with pytest.raises(IndexError, match=message):
             call(embeddings, labels)

@@ -6,7 +6,7 @@ import torch
 
 import centerloss
 from centerloss import reference
-from centerloss.torch import CenterLoss
+from centerloss.torch import CenterLoss, _cpu
 from tests.torch.batches import (
     DTYPES,
     REDUCTIONS,
@@ -124,6 +124,36 @@ def test_rows_of_any_shape(learned, shape):
     assert_same_bits((loss, gradient.reshape(2, 12), centers), expected)
 
 
+@reductions
+@learned_or_not
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("auto_update", [True, False])
+def test_a_loss_beyond_the_range_of_float32(reduction, learned, training, auto_update):
+    """Infinity, with a gradient within the range; the centers move."""
+    rows = torch.full((4, 8), 1e20).requires_grad_()
+    labels, weights = torch.arange(4), torch.ones(4, requires_grad=learned)
+    loss_fn = CenterLoss(10, 8, init="zeros", reduction=reduction)
+    loss_fn.auto_update = auto_update
+    loss, gradient, centers = run(loss_fn.train(training), rows, labels, weights)
+    assert loss.dtype is torch.float32
+    assert (loss == torch.inf).all()
+    assert torch.equal(gradient, rows.detach() / (4 if reduction == "mean" else 1))
+    moved = 4 if training and auto_update else 0
+    assert loss_fn.num_updated == moved
+    assert torch.equal(centers[:moved], rows.detach()[:moved] / 4)
+    assert not centers[moved:].any()
+
+
+@pytest.mark.parametrize("loss", [3.4e38, 1e39, float("inf"), float("nan"), -0.0, 7.0])
+def test_losses_from_c_are_rounded_as_arrays_are(loss):
+    with np.errstate(over="ignore"):
+        expected = torch.from_numpy(np.array(loss).astype(np.float32))
+    ours = _cpu._loss_tensor(loss, torch.zeros(1))
+    assert same_bits(ours, expected)
+    wide = torch.tensor(loss, dtype=torch.float64)
+    assert same_bits(_cpu._loss_tensor(loss, wide), wide)
+
+
 LAYOUTS = {
     "transposed": lambda x: x.t().contiguous().t(),
     "every second column": lambda x: x.repeat_interleave(2, 1)[:, ::2],
@@ -235,8 +265,9 @@ def test_nan_and_infinity_stay_in_their_row_and_class(learned):
     changed = x.detach().clone()
     changed[4] = torch.nan  # class 4 has rows 10, 16 and 22 too
     changed[9] = torch.inf  # class 3
-    clean = run(module(reduction="none"), x, labels, weights)
-    ours = run(module(reduction="none"), changed.requires_grad_(), labels, weights)
+    settings = {"reduction": "none", "skip_nonfinite": False}
+    clean = run(module(**settings), x, labels, weights)
+    ours = run(module(**settings), changed.requires_grad_(), labels, weights)
     rows = torch.tensor([i for i in range(24) if i not in (4, 9)])
     classes = torch.tensor([0, 1, 2, 5, 6])
     assert ours[0][4].isnan()

@@ -1,5 +1,6 @@
 """When the centers are updated; the module's state and initial centers."""
 
+import contextlib
 import copy
 import io
 import pickle
@@ -44,17 +45,20 @@ def test_a_call_in_training_mode_moves_the_centers_once(backward_passes):
 def test_when_they_stay(why):
     embeddings, labels, _ = batch()
     loss_fn = module(auto_update=why != "auto_update").train(why != "eval")
-    if why == "frozen embeddings":
-        embeddings = embeddings.detach()
     mode = why if why in ("no_grad", "inference_mode") else "enable_grad"
-    with getattr(torch, mode)():
+    frozen = why == "frozen embeddings"
+    if frozen:
+        embeddings = embeddings.detach()
+    warned = pytest.warns(UserWarning) if frozen else contextlib.nullcontext()
+    with getattr(torch, mode)(), warned:
         loss = loss_fn(embeddings, labels)
     if why in ("eval", "auto_update"):
         loss.backward()
         assert embeddings.grad.any()
     assert torch.equal(loss_fn.centers, module().centers)
     assert loss_fn.num_updated == 0
-    torch.testing.assert_close(loss.detach(), module()(embeddings, labels).detach())
+    expected = module().eval()(embeddings, labels)
+    torch.testing.assert_close(loss.detach(), expected.detach())
 
 
 @pytest.mark.parametrize(
@@ -78,7 +82,7 @@ def test_embeddings_of_inference_mode():
         loss_fn = module()
         loss_fn.update(rows, labels)
     assert same_bits(loss_fn.centers, moved())
-    assert module()(rows, labels) == module()(embeddings, labels)
+    assert module().eval()(rows, labels) == module()(embeddings, labels)
 
 
 @reductions
@@ -151,6 +155,53 @@ def test_settings_may_be_changed_between_calls(name, value):
     other = untouched(embeddings, labels)
     same = same_bits(loss, other) and same_bits(changed.centers, untouched.centers)
     assert not same
+
+
+# --- a warning if nothing moves ------------------------------------------------------
+
+STAY = (
+    "^the centers stay as they are: the module is in training mode, but the embeddings "
+    r"need no gradient. If the network is frozen, call update\(\) to move the centers; "
+    r"to compute the loss alone, call eval\(\) or set auto_update=False$"
+)
+
+
+@pytest.mark.usefixtures("path")
+def test_one_warning_per_module_if_embeddings_need_no_gradient():
+    """It names the line of the caller. Copies and pickles may follow."""
+    embeddings, labels, _ = batch()
+    frozen = embeddings.detach()
+    loss_fn = module()
+    with pytest.warns(UserWarning, match=STAY) as warned:
+        loss_fn(frozen, labels)
+    assert [record.filename for record in warned] == [__file__]
+    loss_fn(frozen, labels)
+    copy.deepcopy(loss_fn)(frozen, labels)
+    pickle.loads(pickle.dumps(loss_fn))(frozen, labels)
+    with pytest.warns(UserWarning, match=STAY):
+        module()(frozen, labels)
+    assert torch.equal(loss_fn.centers, module().centers)
+    loss_fn(embeddings, labels)
+    assert same_bits(loss_fn.centers, moved())
+
+
+def test_no_warning_where_no_gradient_is_expected():
+    """Warnings are errors in the tests."""
+    embeddings, labels, _ = batch()
+    frozen, loss_fn = embeddings.detach(), module()
+    loss_fn.update(frozen, labels)
+    module(auto_update=False)(frozen, labels)
+    with torch.no_grad():
+        loss_fn(frozen, labels)
+    with torch.inference_mode():
+        loss_fn(frozen, labels)
+    loss_fn.eval()(frozen, labels)
+
+
+def test_a_wrong_call_raises_before_it_warns():
+    embeddings, labels, _ = batch()
+    with pytest.raises(IndexError):
+        module()(embeddings.detach(), labels + 7)
 
 
 # --- the buffer ----------------------------------------------------------------------
@@ -232,7 +283,8 @@ def test_state_dict_through_a_file_of_weights_only():
 def test_repr():
     assert repr(module(alpha=0.25, ignore_index=-1)) == (
         "CenterLoss(7, 6, alpha=0.25, loss_weight=1.0, reduction='mean', "
-        "normalize=True, ignore_index=-1, auto_update=True, dtype=torch.float32)"
+        "normalize=True, ignore_index=-1, skip_nonfinite=True, auto_update=True, "
+        "dtype=torch.float32)"
     )
 
 
@@ -284,13 +336,15 @@ def test_on_the_meta_device_first():
 @reductions
 def test_shapes_and_dtypes_on_the_meta_device(reduction):
     """The operations of other devices, without values."""
-    loss_fn = CenterLoss(7, 6, device="meta", reduction=reduction, auto_update=False)
+    loss_fn = CenterLoss(7, 6, device="meta", reduction=reduction, ignore_index=2)
     x = torch.empty(24, 6, dtype=torch.bfloat16, device="meta", requires_grad=True)
-    loss = loss_fn(x, torch.empty(24, dtype=torch.int64, device="meta"))
+    labels = torch.empty(24, dtype=torch.int64, device="meta")
+    loss = loss_fn(x, labels)
     assert loss.shape == ((24,) if reduction == "none" else ())
     assert loss.dtype is torch.float32
     loss.sum().backward()
     assert (x.grad.shape, x.grad.dtype) == (x.shape, torch.bfloat16)
+    assert loss_fn.update(x, labels) == loss_fn.num_updated == 0
 
 
 # --- class means ---------------------------------------------------------------------

@@ -7,10 +7,11 @@ import pickle
 import pytest
 import torch
 import torch.distributed as dist
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.optim.swa_utils import AveragedModel
 
 from centerloss.torch import CenterLoss
-from tests.torch.batches import batch, module, same_bits
+from tests.torch.batches import batch, module, reductions, same_bits
 
 # --- process groups ------------------------------------------------------------------
 
@@ -32,7 +33,7 @@ def gathered(monkeypatch):
 
     def gather(*given):
         groups.append(given[-1])
-        return given[:3]
+        return given[0]
 
     monkeypatch.setattr("centerloss.torch.module.gather_rows", gather)
     return groups
@@ -178,3 +179,66 @@ def test_more_classes_later():
     assert torch.equal(loss_fn.centers[8], torch.full((6,), 2.0))
     with pytest.raises(IndexError, match="9, but there are 9 classes"):
         loss_fn(embeddings, labels + 1)
+
+
+# --- replicas ------------------------------------------------------------------------
+
+
+def replica_of(loss_fn):
+    """As nn.DataParallel makes it in a forward pass, for each of its devices."""
+    replica = loss_fn._replicate_for_data_parallel()
+    replica.centers = loss_fn.centers.clone()
+    return replica
+
+
+@pytest.mark.usefixtures("path")
+def test_a_replica_refuses_to_update_centers_that_are_dropped():
+    embeddings, labels, _ = batch()
+    loss_fn = module()
+    message = (
+        "^a replica made by nn.DataParallel cannot update the centers of the module: "
+        "leave the loss outside of DataParallel and call it on the gathered embeddings$"
+    )
+    with pytest.raises(RuntimeError, match=message):
+        replica_of(loss_fn)(embeddings, labels)
+    assert torch.equal(loss_fn.centers, module().centers)
+    assert loss_fn.num_updated == 0
+
+
+def test_a_replica_computes_the_loss():
+    embeddings, labels, _ = batch()
+    expected = module().eval()(embeddings, labels)
+    assert same_bits(replica_of(module().eval())(embeddings, labels), expected)
+    assert same_bits(replica_of(module(auto_update=False))(embeddings, labels), expected)
+    with torch.no_grad():
+        assert torch.equal(replica_of(module())(embeddings, labels), expected)
+
+
+# --- tensors without values ----------------------------------------------------------
+
+
+@reductions
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_fake_tensors(reduction, dtype):
+    """Shapes and dtypes, as tools ask for before they allocate memory."""
+    with FakeTensorMode():
+        loss_fn = CenterLoss(7, 6, reduction=reduction, ignore_index=3)
+        x = torch.empty(24, 6, dtype=dtype, requires_grad=True)
+        labels, weights = torch.empty(24, dtype=torch.int64), torch.ones(24)
+        loss = loss_fn(x, labels, weights)
+        loss.sum().backward()
+        assert loss.shape == ((24,) if reduction == "none" else ())
+        assert loss.dtype is torch.float32
+        assert (x.grad.shape, x.grad.dtype) == (x.shape, dtype)
+        assert loss_fn.num_updated == loss_fn.update(x, labels) == 0
+        loss_fn.eval()(x, labels)
+        repr(loss_fn)
+
+
+def test_fake_tensors_of_another_device():
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        loss_fn = CenterLoss(7, 6, device="meta")
+        x = torch.empty(24, 6, device="meta", requires_grad=True)
+        loss_fn(x, torch.empty(24, dtype=torch.int64, device="meta")).backward()
+        assert x.grad.shape == x.shape
+        assert loss_fn.num_updated == 0

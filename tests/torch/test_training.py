@@ -98,11 +98,47 @@ def test_compiled_with_weights_that_need_a_gradient(pair):
     assert same_bits(loss_fn.centers, eager.centers)
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("dynamic", [None, True, False])
+def test_compiled_with_schedules_of_alpha_and_loss_weight(compiling, training, dynamic):
+    """They are inputs of the graph: 20 values compile it once."""
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    backend = CompileCounterWithBackend("aot_eager")
+    loss_fn, eager = module().train(training), module().train(training)
+    call = compiling(loss_fn, fullgraph=True, backend=backend, dynamic=dynamic)
+    for step in range(20):
+        embeddings, labels, _ = batch(seed=step)
+        for each in (loss_fn, eager):
+            each.alpha, each.loss_weight = 0.5 / (1 + step), 0.01 * step
+        assert_same_bits(
+            run(call, embeddings, labels), run(eager, embeddings, labels)
+        )
+        assert call.num_updated == eager.num_updated
+    assert backend.frame_count == 1
+
+
+@pytest.mark.parametrize("name", ["alpha", "loss_weight"])
+@pytest.mark.parametrize("value", [-1.0, float("nan"), float("inf"), 10**400])
+def test_compiled_with_a_wrong_value_of_a_schedule(pair, name, value):
+    embeddings, labels, _ = batch()
+    loss_fn, eager = pair()
+    loss_fn(embeddings, labels)
+    before = loss_fn.centers.clone()
+    setattr(loss_fn, name, value)
+    message = f"^{name} is {'inf' if value > 1 else value}, expected a finite "
+    with pytest.raises(ValueError, match=message):
+        loss_fn(embeddings, labels)
+    assert same_bits(loss_fn.centers, before)
+    setattr(loss_fn, name, getattr(eager, name))
+    loss_fn(embeddings, labels)
+
+
 @pytest.mark.parametrize(
     ("name", "value"), [("alpha", 0.125), ("loss_weight", 3.0), ("reduction", "sum")]
 )
 def test_compiled_with_settings_that_change(pair, name, value):
-    """They are constants of the graph, and a new value is noticed."""
+    """A new value is noticed."""
     embeddings, labels, _ = batch()
     loss_fn, eager = pair()
     for _ in range(2):

@@ -47,6 +47,8 @@ def options(x: Float32, y: Labels, c: Float32) -> None:
     update_centers(x, y, c, 0.5)  # type: ignore[call-arg]
     update_centers(x, y, c, alpha="0.5")  # type: ignore[arg-type]
     update_centers(x, y, c, normalize=None)  # type: ignore[arg-type]
+    update_centers(x, y, c, skip_nonfinite=None)  # type: ignore[arg-type]
+    center_delta(x, y, c, skip_nonfinite=True)  # type: ignore[call-arg]
     center_delta(x, y, c, reduction="sum")  # type: ignore[call-arg]
     class_sums(x, y, c, normalize=False)  # type: ignore[call-arg]
 

@@ -75,6 +75,11 @@ def gradients_of_lists(x: Lists, y: list[int], c: Float32, c64: Float64) -> None
     print(rows)
 
 
+def tokens(x: Float32, y: list[list[bool]], c: Float32) -> None:
+    assert_type(loss(x, y, c, sample_weight=[[0.5, 1.0]]), float)
+    assert_type(update_centers(x, y, c, skip_nonfinite=False), int)
+
+
 def shapes(x: Matrix, y: Labels, c: Float32) -> None:
     assert_type(gradient(x, y, c), Matrix)
     assert_type(gradient(x, y, c, out=x), Matrix)
@@ -91,6 +96,7 @@ def centers(x: Float32, x16: Float16, y: Labels, c: Float32, c64: Float64) -> No
 
 def numbers_of_numpy(x: Float32, y: Labels, c: Float32) -> None:
     update_centers(x, y, c, alpha=np.float32(0.5), normalize=np.True_)
+    step(x, y, c, skip_nonfinite=np.False_)
     loss(x, y, c, loss_weight=np.float64(2), ignore_index=np.int64(-1))
 
 
@@ -118,6 +124,7 @@ def the_rest() -> None:
 def objects(x: Float32, y: Labels, c: Float64) -> None:
     loss_fn = CenterLoss(10, 2, alpha=0.1, ignore_index=-1, dtype=np.float64, rng=0)
     CenterLoss(10, 2, init="zeros", reduction="none", rng=np.random.default_rng())
+    CenterLoss(10, 2, skip_nonfinite=False).skip_nonfinite = True
     CenterLoss(*c.shape, init=c)
     total = 0.0
     total += loss_fn(x, y)
