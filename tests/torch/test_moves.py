@@ -8,7 +8,7 @@ import pickle
 import pytest
 import torch
 
-from centerloss.torch import CenterLoss, convert_state_dict
+from centerloss.torch import CenterLoss
 from tests.torch.batches import batch, learned_or_not, module, reductions, same_bits
 
 
@@ -433,54 +433,3 @@ def test_init_centers_takes_labels_with_a_tensor_and_only_then():
         module().init_centers(embeddings)
     with pytest.raises(TypeError, match="labels is given, but batches is no tensor"):
         module().init_centers([(embeddings, labels)], labels)
-
-
-# --- other checkpoints ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "name", ["centers", "loss.centers", "module.center_loss.centers"]
-)
-def test_centers_of_other_checkpoints(name):
-    centers = torch.randn(7, 6)
-    state = {"fc.weight": torch.ones(7, 6), name: torch.nn.Parameter(centers)}
-    converted = convert_state_dict(state)
-    assert list(converted) == ["centers"]
-    assert not converted["centers"].requires_grad
-    loss_fn = module()
-    loss_fn.load_state_dict(converted)
-    assert same_bits(loss_fn.centers, centers)
-
-
-@pytest.mark.parametrize("dtype", ["float64", "float16", "bfloat16", "int64"])
-def test_dtypes_of_other_checkpoints(dtype):
-    """All but float64 become float32."""
-    centers = torch.ones(7, 6, dtype=getattr(torch, dtype))
-    converted = convert_state_dict({"centers": centers})["centers"]
-    expected = torch.float64 if dtype == "float64" else torch.float32
-    assert same_bits(converted, torch.ones(7, 6, dtype=expected))
-
-
-@pytest.mark.parametrize(
-    ("state", "has"),
-    [
-        ({}, "nothing"),
-        ({"fc.weight": torch.ones(7, 6)}, "fc.weight"),
-        ({"mycenters": torch.ones(7, 6)}, "mycenters"),
-        ({"centers": torch.ones(7)}, "centers"),
-        ({"centers": [[1.0]]}, "centers"),
-        (
-            dict.fromkeys(["a.centers", "b.centers"], torch.ones(7, 6)),
-            "a.centers, b.centers",
-        ),
-    ],
-)
-def test_checkpoints_without_centers_or_with_too_many(state, has):
-    message = f"state has {has}, expected one tensor of shape \\(classes, features\\) "
-    with pytest.raises(ValueError, match=message):
-        convert_state_dict(state)
-
-
-def test_a_module_is_no_checkpoint():
-    with pytest.raises(TypeError, match="^state is a CenterLoss, expected a dict as"):
-        convert_state_dict(CenterLoss(7, 6))
