@@ -68,9 +68,7 @@ def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
     return all(forward_ad.unpack_dual(x).tangent is None for x in given)
 
 
-def _for_c(
-    batch: Batch, function: str, settings: Settings
-) -> tuple[Batch, Batch, Any]:
+def _for_c(batch: Batch, function: str, settings: Settings) -> tuple[Batch, Batch, Any]:
     """Return the batch to be saved, the one for C, and `_cpu` or `_ops`.
 
     torch.compile and tensor subclasses must see operators.

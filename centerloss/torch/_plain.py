@@ -13,7 +13,6 @@ from torch import Tensor
 from ._arrays import check, shape_only_array, values_or_zeros
 from ._batch import Batch, Settings
 
-
 _OF_THE_LOSS = ("reduction", "loss_weight", "ignore_index")
 _OF_THE_UPDATE = ("alpha", "normalize", "skip_nonfinite", "ignore_index")
 _SETTINGS_OF = {

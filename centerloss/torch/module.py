@@ -15,9 +15,8 @@ from . import _dispatch, _plain
 from ._batch import Batch, Settings
 from ._ranks import gather_rows
 
-
 # A private class of PyTorch. Without it, `num_updated` of such tensors is an error.
-_FakeTensor: Any = getattr(torch._subclasses, "FakeTensor", ())
+_FakeTensor: Any = getattr(getattr(torch, "_subclasses", None), "FakeTensor", ())
 
 
 class _History:
@@ -28,7 +27,7 @@ class _History:
 
 
 class _Group:
-    """A process group, or "world". Copies of a module share it, pickles leave it out."""
+    """A process group, or "world". Copies share it, and pickles leave it out."""
 
     def __init__(self, given: dist.ProcessGroup | Literal["world"] | None) -> None:
         self.given = given
@@ -131,8 +130,8 @@ class CenterLoss(nn.Module):
     every step. The other settings are constants of it: a new value compiles it again.
 
     A module in training mode warns once if its embeddings need no gradient. A replica
-    made by `torch.nn.DataParallel` cannot update the centers of the module and raises an
-    error instead: keep the loss outside of the parallel module.
+    made by `torch.nn.DataParallel` cannot update the centers of the module and raises
+    an error instead: keep the loss outside of the parallel module.
 
     `torch.nn.parallel.DistributedDataParallel` averages gradients and broadcasts the
     buffers of rank 0: without ``process_group``, the centers would follow the rows of
@@ -256,9 +255,7 @@ class CenterLoss(nn.Module):
         return self._group.given
 
     @process_group.setter
-    def process_group(
-        self, group: dist.ProcessGroup | Literal["world"] | None
-    ) -> None:
+    def process_group(self, group: dist.ProcessGroup | Literal["world"] | None) -> None:
         world = isinstance(group, str) and group == "world"
         if not (group is None or world or isinstance(group, dist.ProcessGroup)):
             raise TypeError(
@@ -445,9 +442,11 @@ class CenterLoss(nn.Module):
 
     def _settings(self) -> Settings:
         """Return the settings as they are, checked or not."""
-        loss_weight, alpha = self._loss_weight, self._alpha
+        # A number that torch.compile sees becomes a constant of the graph.
         if torch.compiler.is_compiling():  # pragma: no cover
             loss_weight, alpha = self._loss_weight_input[0], self._alpha_input[0]
+        else:
+            loss_weight, alpha = self._loss_weight, self._alpha
         return Settings(
             self.reduction,
             loss_weight,
@@ -478,7 +477,7 @@ class CenterLoss(nn.Module):
         return gather_rows(batch, error, group)
 
 
-def _graph_input(value: object) -> Tensor | list[object]:
+def _graph_input(value: Any) -> Tensor | list[Any]:
     """Return a setting as the sequence of one value that torch.compile is to see.
 
     A float64 tensor without axes would be traced twice.

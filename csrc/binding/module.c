@@ -176,9 +176,10 @@ run_loss_operation(const py_call *call, int threads, loss_outputs *outputs,
                           updates ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
     ready = status == CL_OK;
     if (ready && counts) {
-        Py_BLOCK_THREADS outputs->count = PyLong_FromLongLong(plan.classes);
+        Py_BLOCK_THREADS;
+        outputs->count = PyLong_FromLongLong(plan.classes);
         ready = outputs->count != NULL;
-        Py_UNBLOCK_THREADS
+        Py_UNBLOCK_THREADS;
     }
     if (ready && updates) {
         updated = cl_step(&call->batch, &plan, PyArray_BYTES(call->centers),

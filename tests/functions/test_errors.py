@@ -79,6 +79,40 @@ def test_order(name):
         assert (type(error), str(error)) == expected, f"{earlier} before {later}"
 
 
+def test_labels_that_cannot_be_read_as_float64():
+    """Then nothing is known about their values."""
+    labels = np.full(4, 0x7FA00000, np.uint32).view(np.float32)  # signalling NaN
+    call = good_call("loss") | {"labels": labels}
+    with (
+        np.errstate(invalid="raise"),
+        pytest.raises(TypeError, match="^labels has dtype float32, expected an integ"),
+    ):
+        centerloss.loss(**call)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8", "f2"])
+def test_no_hint_to_cast_one_hot_labels_beside_another_fault(dtype):
+    """The features have the wrong length too, so the expected shape is not known."""
+    labels = np.eye(K, dtype=dtype)[[4, 0, 2, 0]]
+    call = good_call("loss") | {"labels": labels}
+    call["features"] = call["features"][:, 1:]
+    message = f"^labels has dtype {labels.dtype}, expected an integer dtype$"
+    with pytest.raises(TypeError, match=message):
+        centerloss.loss(**call)
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_swapped_lists_and_columns(dtype):
+    """Lists of integers become features of the centers' dtype."""
+    c = np.zeros((3, 2), dtype)
+    with pytest.raises(TypeError, match=": they look swapped$"):
+        centerloss.loss([0, 1], np.ones((2, 2), dtype), c)
+    with pytest.raises(TypeError, match=": they look swapped$"):
+        centerloss.loss(np.array([0, 1]), np.ones((2, 1), dtype), c[:, :1].copy())
+    with pytest.raises(TypeError, match=r"pass labels\.astype\(np\.int64\)$"):
+        centerloss.loss([0, 1], np.ones((2, 1), dtype), c[:, :1].copy())
+
+
 READ_ONLY = np.broadcast_to(np.float32(1), (K, D))
 
 

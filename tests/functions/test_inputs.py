@@ -296,7 +296,7 @@ def test_bad_values_stay_in_their_row_and_class(cl, dtype, centers_dtype, bad, c
     row = 20
     x[row, column] = bad
     moved = c.copy()
-    rows, gradient = cl.step(x, y, moved, **options)
+    rows, gradient = cl.step(x, y, moved, skip_nonfinite=False, **options)
 
     others = np.arange(64) != row
     assert bits(rows[others]) == bits(expected_rows[others])
@@ -331,8 +331,9 @@ def test_bad_centers_stay_in_their_class(cl):
     rows = cl.loss(x, y, c, reduction="none")
     assert np.array_equal(np.isnan(rows), y == 3)
     assert bits(rows[y != 3]) == bits(expected[y != 3])
-    cl.update_centers(x, y, c)
-    assert np.argwhere(np.isnan(c)).tolist() == [[3, 11]]
+    for skip in (True, False):
+        cl.update_centers(x, y, c, skip_nonfinite=skip)
+        assert np.argwhere(np.isnan(c)).tolist() == [[3, 11]]
 
 
 @every_call
@@ -353,7 +354,8 @@ def test_infinity_less_infinity(cl):
 def test_infinity_times_a_rate_that_is_zero(cl):
     """alpha / (1 + n_j) is the rate, and 5e-324 / 2 rounds to zero."""
     c = np.ones((1, 2), np.float32)
-    cl.update_centers(np.array([[np.inf, 3]], np.float32), [0], c, alpha=5e-324)
+    x = np.array([[np.inf, 3]], np.float32)
+    cl.update_centers(x, [0], c, alpha=5e-324, skip_nonfinite=False)
     assert np.isnan(c[0, 0])
     assert c[0, 1] == 1
 

@@ -73,7 +73,7 @@ def test_a_weight_of_zero_still_multiplies(cl):
         [True, False],
         *[[False] * 2] * 2,
     ]
-    cl.update_centers(x, y, c, sample_weight=w)
+    cl.update_centers(x, y, c, sample_weight=w, skip_nonfinite=False)
     assert np.isnan(c).tolist() == [[False] * 2, [False] * 2, [True, False]]
 
 

@@ -192,7 +192,7 @@ def _dtypes(words):
         ": number all labels y of the data with np.unique(y, return_inverse=True)[1]"
     )
     for hint, values in (
-        (cast, [np.zeros(B, dtype) for dtype in ("f4", "f2", swapped("f8"), "g")]),
+        (cast, [np.zeros(B, dtype) for dtype in ("f4", "f2", swapped("f8"))]),
         (cast, [np.zeros(B, ml_dtypes.bfloat16), np.zeros(0)]),
         (cast, [[0.0, 1.0, 0.0, 1.0], np.array([-1.0, 2**53, -(2.0**62), 0])]),
         ("", [np.zeros(B, dtype) for dtype in ("c16", "m8[s]", "M8[s]", "V3")]),

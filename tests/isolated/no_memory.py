@@ -16,8 +16,8 @@ from itertools import count
 import numpy as np
 
 import centerloss
-from centerloss import CenterLoss
-from tests.helpers.cases import CASES, IDS, allocated_blocks, snapshot
+from centerloss import CenterLoss, _core
+from tests.helpers.cases import CASES, IDS, allocated_blocks, every_option, snapshot
 
 FOREVER = 0
 SWEEPS = 5
@@ -93,6 +93,13 @@ def functions():
             lambda call=call: snapshot(call),
             IndexError if kind.__name__ == "bad_label" else None,
         )
+    call = every_option("step")
+    yield (
+        "step_and_count",
+        lambda call=call: _core.step_and_count(**call),
+        lambda call=call: snapshot(call),
+        None,
+    )
     yield "get_include", centerloss.get_include, tuple, None
     threads = centerloss.get_num_threads
     yield "get_num_threads", threads, threads, None

@@ -176,9 +176,9 @@ def bad_rows(rank, group, skip_nonfinite):
     x = x.detach()
     if rank == 1:
         x[2, 3] = torch.nan
-    loss = loss_fn(x.requires_grad_(), y)
-    finite = bool(loss.isfinite())
-    return {"finite": finite, "centers": loss_fn.centers, "updated": loss_fn.num_updated}
+    finite = bool(loss_fn(x.requires_grad_(), y).isfinite())
+    updated = loss_fn.num_updated
+    return {"finite": finite, "centers": loss_fn.centers, "updated": updated}
 
 
 def scenarios(rank, group):

@@ -360,7 +360,7 @@ def reload_without(monkeypatch):
 
     def reload(loaded, owner, name):
         with monkeypatch.context() as patch:
-            patch.delattr(owner, name)
+            patch.delattr(owner, name, raising=False)
             importlib.reload(loaded)
 
     yield reload

@@ -32,7 +32,9 @@ def written(tmp_path_factory):
     """What each of the four ranks has returned."""
     folder = tmp_path_factory.mktemp("ranks")
     run_module("tests.torch.isolated_ranks", folder, timeout=300)
-    return [torch.load(folder / f"rank{rank}.pt") for rank in range(4)]
+    return [
+        torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(4)
+    ]
 
 
 @pytest.fixture(params=SIZES, ids="{} ranks".format)

@@ -62,7 +62,7 @@ def assert_near(ours, expected, dtype=torch.float64):
 
 @cases
 def test_same_numbers_as_the_numpy_functions(
-    path, dtype, centers_dtype, reduction, settings, weighted
+    path, device, dtype, centers_dtype, reduction, settings, weighted
 ):
     """Near those of the reference; in C bit by bit those of the C functions."""
     loss_fn = module(dtype=centers_dtype, reduction=reduction, **settings)
@@ -79,7 +79,7 @@ def test_same_numbers_as_the_numpy_functions(
     ours, ours_gradient, centers = run(loss_fn, embeddings, labels, weights)
 
     assert (ours.dtype, ours_gradient.dtype) == (centers_dtype, dtype)
-    if path == "C":
+    if path == "C" and device == "cpu":
         assert same_bits(ours, torch.as_tensor(loss, dtype=centers_dtype))
         assert copied(ours_gradient).tobytes() == gradient.tobytes()
         assert copied(centers).tobytes() == c.tobytes()

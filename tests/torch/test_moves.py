@@ -11,6 +11,12 @@ import torch
 from centerloss.torch import CenterLoss
 from tests.torch.batches import batch, learned_or_not, module, reductions, same_bits
 
+STAY = (
+    "^the centers stay as they are: the module is in training mode, but the embeddings "
+    r"need no gradient. If the network is frozen, call update\(\) to move the centers; "
+    r"to compute the loss alone, call eval\(\) or set auto_update=False$"
+)
+
 
 def moved():
     """The centers after an update with the batch of `batch()`."""
@@ -24,7 +30,7 @@ def moved():
 
 
 @pytest.mark.parametrize("backward_passes", [0, 1, 2])
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("path", "device")
 def test_a_call_in_training_mode_moves_the_centers_once(backward_passes):
     """In the forward pass, however often the loss is differentiated."""
     embeddings, labels, _ = batch()
@@ -38,7 +44,7 @@ def test_a_call_in_training_mode_moves_the_centers_once(backward_passes):
     assert not torch.equal(loss_fn.centers, module().centers)
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("path", "device")
 @pytest.mark.parametrize(
     "why", ["eval", "no_grad", "inference_mode", "frozen embeddings", "auto_update"]
 )
@@ -47,9 +53,10 @@ def test_when_they_stay(why):
     loss_fn = module(auto_update=why != "auto_update").train(why != "eval")
     mode = why if why in ("no_grad", "inference_mode") else "enable_grad"
     frozen = why == "frozen embeddings"
+    warned = contextlib.nullcontext()
     if frozen:
         embeddings = embeddings.detach()
-    warned = pytest.warns(UserWarning) if frozen else contextlib.nullcontext()
+        warned = pytest.warns(UserWarning, match=STAY)
     with getattr(torch, mode)(), warned:
         loss = loss_fn(embeddings, labels)
     if why in ("eval", "auto_update"):
@@ -126,7 +133,7 @@ def test_num_updated_does_not_follow_labels_that_are_used_again():
     assert loss_fn.num_updated == 3
 
 
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("path", "device")
 def test_a_class_without_weight_counts_as_one_in_the_batch():
     loss_fn, weights = module(), torch.tensor([1.0, 0.0, 0.0])
     assert loss_fn.update(torch.ones(3, 6), torch.tensor([0, 1, 1]), weights) == 2
@@ -144,7 +151,7 @@ def test_a_class_without_weight_counts_as_one_in_the_batch():
         ("auto_update", False),
     ],
 )
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("path", "device")
 def test_settings_may_be_changed_between_calls(name, value):
     embeddings, labels, _ = batch()
     changed, given, untouched = module(), module(**{name: value}), module()
@@ -159,14 +166,8 @@ def test_settings_may_be_changed_between_calls(name, value):
 
 # --- a warning if nothing moves ------------------------------------------------------
 
-STAY = (
-    "^the centers stay as they are: the module is in training mode, but the embeddings "
-    r"need no gradient. If the network is frozen, call update\(\) to move the centers; "
-    r"to compute the loss alone, call eval\(\) or set auto_update=False$"
-)
 
-
-@pytest.mark.usefixtures("path")
+@pytest.mark.usefixtures("path", "device")
 def test_one_warning_per_module_if_embeddings_need_no_gradient():
     """It names the line of the caller. Copies and pickles may follow."""
     embeddings, labels, _ = batch()

@@ -18,6 +18,7 @@ from tests.torch.batches import (
     batch,
     copied,
     module,
+    needs_torch_2_6,
     reductions,
     run,
     same_bits,
@@ -98,6 +99,7 @@ def test_compiled_with_weights_that_need_a_gradient(pair):
     assert same_bits(loss_fn.centers, eager.centers)
 
 
+@needs_torch_2_6
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dynamic", [None, True, False])
 def test_compiled_with_schedules_of_alpha_and_loss_weight(compiling, training, dynamic):
@@ -111,9 +113,7 @@ def test_compiled_with_schedules_of_alpha_and_loss_weight(compiling, training, d
         embeddings, labels, _ = batch(seed=step)
         for each in (loss_fn, eager):
             each.alpha, each.loss_weight = 0.5 / (1 + step), 0.01 * step
-        assert_same_bits(
-            run(call, embeddings, labels), run(eager, embeddings, labels)
-        )
+        assert_same_bits(run(call, embeddings, labels), run(eager, embeddings, labels))
         assert call.num_updated == eager.num_updated
     assert backend.frame_count == 1
 
@@ -223,6 +223,7 @@ def test_network_and_loss_compiled_together(compiling):
     torch.testing.assert_close(trained(compiling), trained())
 
 
+@needs_torch_2_6
 def test_compiled_call_makes_no_copy_of_the_centers(compiling):
     """Centers of 100 MB: no second buffer of that size at any time."""
     loss_fn = CenterLoss(200_000, 128, init="zeros")
