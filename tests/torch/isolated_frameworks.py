@@ -44,7 +44,7 @@ def run_block(section):
     return variables
 
 
-# What holds a process group. PyTorch may deadlock if it is freed after the group.
+# What holds a process group: freed after it, it may deadlock (pytorch issue 56297).
 ALIVE = []
 
 
