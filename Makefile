@@ -80,7 +80,7 @@ test-torch: $(READY) ## install PyTorch and run the tests that need it
 # The parts of `make check-weekly`.
 
 test-slow: $(READY) ## run the tests that take long
-	$(PIP) -r tests/torch/requirements.txt
+	$(PIP) -r tests/torch/requirements.txt -r tests/torch/requirements-frameworks.txt
 	$(RUN) -m pytest -n auto -m slow
 
 coverage: $(READY) ## check that the tests run every line, and most branches of the C

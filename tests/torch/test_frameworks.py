@@ -1,7 +1,6 @@
 """The programs of docs/frameworks.md run, and its messages are those that appear."""
 
 import functools
-import importlib
 import re
 
 import numpy as np
@@ -18,8 +17,6 @@ from tests.torch.batches import assert_same_bits, batch, module, same_bits
 from tests.torch.isolated_frameworks import (
     BLOCKS,
     SECTIONS,
-    free_port,
-    in_lightning,
     new_model,
     rows_of,
     run_block,
@@ -99,7 +96,8 @@ def train_in_lightning(precision):
 @pytest.mark.slow
 @others_warn
 @pytest.mark.parametrize(
-    "precision", ["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true"]
+    "precision",
+    ["32-true", "64-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true"],
 )
 @pytest.mark.usefixtures("run_in_folder")
 def test_precisions_of_lightning(precision):
@@ -216,7 +214,7 @@ def test_a_bad_row_on_one_rank_costs_one_step(name, tmp_path):
 @in_two_processes
 @pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
 def test_lightning_on_two_ranks(precision, tmp_path):
-    """Its sampler deals the rows out, so both have the centers of all of them."""
+    """Its sampler gives each rank half of the rows; both have the centers of all."""
     pytest.importorskip("lightning", reason="it is not installed")
     results = on_two_ranks(f"Lightning, {precision}", tmp_path)
     assert_same_bits(*results)
@@ -230,19 +228,186 @@ def test_lightning_on_two_ranks(precision, tmp_path):
 
 
 def in_one_process():
-    """What the two ranks of `in_lightning` do, without Lightning."""
+    """The step of `in_lightning`, without Lightning."""
     torch.manual_seed(0)
     network, classifier = nn.Linear(20, 8), nn.Linear(8, 10)
     loss_fn = CenterLoss(10, 8, loss_weight=0.01)
     parameters = [*network.parameters(), *classifier.parameters()]
     optimizer = torch.optim.SGD(parameters, lr=0.1)
     inputs, labels = rows_of(0, 0)
-    for start in range(0, 20, 10):
-        # Each rank takes every second row, in batches of five.
-        order = [*range(start, start + 10, 2), *range(start + 1, start + 10, 2)]
-        embeddings = network(inputs[order])
-        loss = F.cross_entropy(classifier(embeddings), labels[order])
-        optimizer.zero_grad()
-        (loss + loss_fn(embeddings, labels[order])).backward()
-        optimizer.step()
+    embeddings = network(inputs)
+    loss = F.cross_entropy(classifier(embeddings), labels)
+    (loss + loss_fn(embeddings, labels)).backward()
+    optimizer.step()
     return loss_fn.centers, network.weight.detach()
+
+
+# --- other programs ------------------------------------------------------------------
+
+
+def training(model, loss_fn, optimizer, steps):
+    """Some steps on batches that are the same in every training."""
+    for step in steps:
+        inputs, labels = rows_of(step, 0)
+        optimizer.zero_grad()
+        loss_fn(model(inputs), labels).backward()
+        optimizer.step()
+
+
+def test_exact_resume(tmp_path):
+    """Through a file after three of six steps: the same bits as without a break."""
+
+    def new(seed):
+        torch.manual_seed(seed)
+        model = nn.Linear(20, 8)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+        return model, CenterLoss(10, 8), optimizer
+
+    whole = new(0)
+    training(*whole, range(3))
+    torch.save([part.state_dict() for part in whole], tmp_path / "checkpoint.pt")
+    training(*whole, range(3, 6))
+    resumed = new(1)
+    states = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    for part, state in zip(resumed, states, strict=True):
+        part.load_state_dict(state)
+    training(*resumed, range(3, 6))
+    assert same_bits(resumed[1].centers, whole[1].centers)
+    assert same_bits(resumed[0].weight, whole[0].weight)
+
+
+def test_average_of_the_buffers_too():
+    """`use_buffers=True` averages the centers: here the mean of three states."""
+    model = new_model()
+    averaged = AveragedModel(model, use_buffers=True)
+    states = []
+    for step in range(3):
+        model(*rows_of(step, 0)).backward()
+        averaged.update_parameters(model)
+        states.append(model.center_loss.centers.double())
+    mean = torch.stack(states).mean(0).float()
+    torch.testing.assert_close(averaged.module.center_loss.centers, mean)
+
+
+def test_one_class():
+    """Deep SVDD: the loss is half the mean squared distance to the only center."""
+    embeddings, _, _ = batch(24, 6)
+    loss_fn = CenterLoss(1, 6, init="zeros")
+    loss = loss_fn(embeddings, torch.zeros(24, dtype=torch.int64))
+    rows = embeddings.detach().double()
+    torch.testing.assert_close(loss.double(), rows.square().sum() / 48)
+    expected = 0.5 * rows.sum(0) / (1 + 24)
+    torch.testing.assert_close(loss_fn.centers[0].double(), expected)
+
+
+def test_rows_with_several_labels():
+    """One pair per row and label; the gradient of a row is the sum of its pairs."""
+    embeddings, _, _ = batch(3, 6)
+    has_label = torch.tensor([[1, 1, 0], [0, 1, 1], [0, 0, 0]], dtype=torch.bool)
+    rows, labels = has_label.nonzero(as_tuple=True)
+    loss_fn = module(classes=3, reduction="sum")
+    centers = loss_fn.centers.clone()
+    loss_fn(embeddings[rows], labels).backward()
+    d = embeddings.detach()[:, None] - centers
+    expected = (d * has_label[:, :, None]).sum(1)
+    torch.testing.assert_close(embeddings.grad, expected)
+    assert loss_fn.num_updated == 3
+
+
+@pytest.mark.slow
+def test_columns_of_pandas():
+    """A frame is features, a series is labels or weights."""
+    pandas = pytest.importorskip("pandas", reason="it is not installed")
+    x, centers = np.eye(4, 3, dtype=np.float32), np.ones((2, 3), np.float32)
+    frame = pandas.DataFrame(x).assign(label=[0, 1, 0, 1], weight=[1.0, 2, 3, 4])
+    columns = frame[[0, 1, 2]], frame["label"], centers
+    ours = centerloss.value_and_grad(*columns, sample_weight=frame["weight"])
+    weights = np.array([1.0, 2, 3, 4])
+    d = x.astype(float) - 1
+    expected = (weights @ np.square(d).sum(1)) / 2 / 10
+    assert ours[0] == pytest.approx(expected, rel=1e-6)
+    np.testing.assert_allclose(ours[1], weights[:, None] * d / 10, rtol=1e-6)
+
+
+# --- "If you see this message" -------------------------------------------------------
+
+
+def call(change=lambda embeddings, labels: (embeddings, labels), **settings):
+    """A call on changed tensors."""
+    embeddings = torch.randn(64, 8, requires_grad=True)
+    loss_fn = CenterLoss(10, 8, **settings)
+    return loss_fn(*change(embeddings, torch.arange(64) % 10))
+
+
+def with_label(place, label):
+    def change(embeddings, labels):
+        labels[place] = label
+        return embeddings, labels
+
+    return lambda: call(change)
+
+
+def load(state):
+    return CenterLoss(10, 8).load_state_dict(state)
+
+
+def replicated():
+    """A call of a replica, as DataParallel makes them on several devices."""
+    replica = CenterLoss(10, 8)._replicate_for_data_parallel()
+    replica.centers = torch.zeros(10, 8)
+    replica(torch.randn(64, 8, requires_grad=True), torch.arange(64) % 10)
+
+
+def own_term_first():
+    embeddings, loss_fn = torch.randn(4, 8, requires_grad=True), CenterLoss(10, 8)
+    own = torch.cdist(embeddings, loss_fn.centers).mean()
+    (own + loss_fn(embeddings, torch.arange(4))).backward()
+
+
+def functional():
+    torch.func.grad(CenterLoss(10, 8))(torch.randn(4, 8), torch.arange(4))
+
+
+# What makes each message of the page, by words of it.
+CAUSES = {
+    "use_gpu": lambda: CenterLoss(10, 8, use_gpu=True),
+    "size_average": lambda: CenterLoss(10, 8, size_average=True),
+    "lambda_c": lambda: CenterLoss(10, 8, lambda_c=1.0),
+    "empty parameter": lambda: torch.optim.SGD(CenterLoss(10, 8).parameters(), 0.5),
+    "look swapped": lambda: call(lambda embeddings, labels: (labels, embeddings)),
+    "is -100": with_label(0, -100),
+    "is 10,": with_label(9, 10),
+    "need no gradient": lambda: call(lambda x, labels: (x.detach(), labels)),
+    "on meta": lambda: call(lambda x, labels: (x.to("meta"), labels)),
+    "float64": lambda: call(lambda x, labels: (x.double(), labels)),
+    "numpy()": lambda: np.asarray(torch.ones(2, requires_grad=True)),
+    "element 0": lambda: call(
+        lambda x, y: (x.detach(), y), auto_update=False
+    ).backward(),
+    "Missing key": lambda: load({}),
+    "size mismatch": lambda: load({"centers": torch.zeros(11, 8)}),
+    "replica": replicated,
+    "inplace": own_term_first,
+    "transform": functional,
+    "Literal": lambda: torch.jit.script(CenterLoss(10, 8)),
+}
+ROWS = re.findall(r"^\| `(.*?)` \| ", SECTIONS["If you see this message"], re.M)
+
+
+def test_every_message_has_a_cause():
+    assert all(sum(words in row for row in ROWS) == 1 for words in CAUSES)
+    assert len(ROWS) == len(CAUSES)
+
+
+# PyTorch calls jit.script deprecated.
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
+@pytest.mark.parametrize("words", CAUSES)
+def test_messages(words):
+    """The page's message is part of the one that appears; ... stands for anything."""
+    (message,) = [row for row in ROWS if words in row]
+    errors = (IndexError, RuntimeError, TypeError, UserWarning, ValueError)
+    with pytest.raises(errors) as raised:
+        CAUSES[words]()
+    appears = " ".join(f"{raised.type.__name__}: {raised.value}".split())
+    parts = [re.escape(part) for part in message.split("...")]
+    assert re.search(".*".join(parts), appears), appears
