@@ -170,7 +170,9 @@ def test_the_loss_keeps_no_embeddings(batch):
 
 
 @pytest.mark.parametrize(
-    "make", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=str
+    "make",
+    [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))],
+    ids=["deepcopy", "pickle"],
 )
 def test_copies(batch, make):
     """Also between the loss and the update; a copy has not seen the batch."""
