@@ -11,10 +11,9 @@
 /* What a pass does with a row besides computing its loss. Constants wherever they are
  * used, so the loops do not test them. */
 enum {
-    GRADIENT = 1,    /* store the gradient */
-    ACCUMULATE = 2,  /* add to the class's sum */
-    SINGLETON = 4,   /* it is the class's only row: update the center at once */
-    PAST_CACHES = 8, /* SINGLETON: store the gradient past the caches */
+    GRADIENT = 1,   /* store the gradient */
+    ACCUMULATE = 2, /* add to the class's sum */
+    SINGLETON = 4,  /* it is the class's only row: update the center at once */
 };
 
 /* A row of at most this many bytes is prefetched at once, a longer one line by line:

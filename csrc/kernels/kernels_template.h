@@ -18,7 +18,7 @@ typedef struct {
     CENTER *updated;            /* SINGLETON: c, to be written */
     CENTER *restrict old;       /* SINGLETON: (D,) copy of c before */
     FEATURE *restrict gradient; /* (D,) */
-    bool nontemporal;           /* not SINGLETON: store it past the caches? */
+    bool nontemporal;           /* store the gradient past the caches? */
     CENTER scale;               /* gradient = scale * d */
     double weight;              /* w_i */
     double *restrict sum;       /* ACCUMULATE: (D,) sum of w_i d_i so far */
@@ -53,7 +53,7 @@ NAME(block)(f64x8 squares, const NAME(row_task) * row, int64_t j, int what, int 
     }
     if (what & GRADIENT) {
         const CENTERS gradient = ON_CENTERS(scale)(d, row->scale, n);
-        if (n == LANES && (what & SINGLETON ? what & PAST_CACHES : row->nontemporal)) {
+        if (row->nontemporal && n == LANES) {
             ON_FEATURES(stream)(row->gradient + j, gradient);
         }
         else {
@@ -326,11 +326,8 @@ CL_INLINE int64_t
 NAME(singleton)(const cl_pass *pass, int64_t position, int64_t label, double *old)
 {
     const cl_batch *b = pass->batch;
-    const int what = GRADIENT | SINGLETON;
     const double loss =
-        pass->nontemporal
-            ? NAME(process_row)(pass, position, label, old, what | PAST_CACHES)
-            : NAME(process_row)(pass, position, label, old, what);
+        NAME(process_row)(pass, position, label, old, GRADIENT | SINGLETON);
     if (may_have_nonfinite(pass, loss)) {
         memcpy(pass->centers + label * b->center_stride, old,
                (size_t)b->D * sizeof(CENTER));

@@ -176,16 +176,19 @@ f64x8_total(f64x8 v)
     return two[0] + two[1];
 }
 
-/* memcpy in whole parts, of which the size is a multiple: GCC would copy 16 bytes at a
- * time. */
+/* memcpy, the size a multiple of that of a part. GCC would copy 16 bytes at a time. */
 CL_INLINE void
 copy_parts(void *to, const void *from, size_t size)
 {
+#ifdef VECTOR_BYTES
     for (size_t i = 0; i < size; i += sizeof(d_part)) {
         d_part part;
         memcpy(&part, (const char *)from + i, sizeof(part));
         memcpy((char *)to + i, &part, sizeof(part));
     }
+#else
+    memcpy(to, from, size);
+#endif
 }
 
 /* Store past the caches if HAS_STREAM, for results too large to stay in them. Both
