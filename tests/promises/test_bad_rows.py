@@ -71,6 +71,16 @@ def test_a_difference_beyond_float64(cl, name):
 
 
 @moves_centers
+@pytest.mark.parametrize("classes", [2, 1000])  # batch order and class order
+def test_only_the_total_is_beyond_float64(cl, name, classes):
+    """Each squared distance is finite, so every row moves its center."""
+    x, c = np.full((4, 1), 2.0**511), np.zeros((classes, 1))
+    x[:, 0] *= [1, 1.25, 1.25, 1.25]
+    getattr(cl, name)(x, [1, 0, 0, 0], c)
+    assert c[:2, 0].tolist() == [0.5 * 3.75 / 4 * 2.0**511, 0.25 * 2.0**511]
+
+
+@moves_centers
 @pytest.mark.parametrize(
     ("row", "moves"),
     [
