@@ -199,6 +199,9 @@ check_rows(py_call *call)
         return fail_channels_first(call);
     }
     const int expected = py_find_row_axes(call);
+    if (expected == 0 && axes == 0) {
+        return fail_shape(call, LABELS, call->labels, "at least one axis: (rows,)");
+    }
     if (expected == 0) {
         const bool has_rows = same && axes < PyArray_NDIM(call->features);
         return fail_row_length(call, has_rows ? axes : 1, 0);

@@ -335,6 +335,10 @@ def message_of(x_shape, y_shape, c_shape, **options):
             "pass labels.ravel()",
         ),
         (
+            *((6,), (), (3, 6)),
+            "labels has shape (), expected at least one axis: (rows,)",
+        ),
+        (
             *((2, 5, 7), (2, 5), (3, 4)),
             "features has 7 values per row, but centers has 4: shapes (2, 5, 7) and "
             "(3, 4)",
