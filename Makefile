@@ -46,7 +46,7 @@ check: ## run what every change has to pass, about ten minutes
 	tools/steps "CENTERLOSS_WERROR=1 $(READY)" "-j2 -O lint mypy" test \
 		"-j2 -O asan tsan test-every-isa" test-torch
 
-check-weekly: $(READY) ## run the checks that take longer, about 45 minutes
+check-weekly: $(READY) ## run the checks that take longer, about an hour
 	tools/weekly
 
 # The parts of `make check`.

@@ -16,12 +16,18 @@ from tests.torch.batches import batch, module, reductions, same_bits
 # --- process groups ------------------------------------------------------------------
 
 
+# Freeing a group joins its thread, which may be waiting for the GIL: PyTorch hangs then
+# (pytorch#56297). So groups are kept until the process ends.
+GROUPS = []
+
+
 @pytest.fixture
 def world():
     """A default process group of one rank."""
     if not (dist.is_available() and dist.is_gloo_available()):
         pytest.skip("this PyTorch has no gloo")
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    GROUPS.append(dist.group.WORLD)
     yield dist.group.WORLD
     dist.destroy_process_group()
 
