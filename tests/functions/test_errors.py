@@ -9,7 +9,7 @@ import pytest
 import centerloss
 from centerloss import reference
 from tests.helpers.batches import CALLS, batch
-from tests.helpers.error_cases import FAULTS, D, K, faulty_calls, good_call, run
+from tests.helpers.error_cases import FAULTS, B, D, K, faulty_calls, good_call, run
 
 pytestmark = pytest.mark.kernels
 as_strided = np.lib.stride_tricks.as_strided
@@ -111,6 +111,29 @@ def test_swapped_lists_and_columns(dtype):
         centerloss.loss(np.array([0, 1]), np.ones((2, 1), dtype), c[:, :1].copy())
     with pytest.raises(TypeError, match=r"pass labels\.astype\(np\.int64\)$"):
         centerloss.loss([0, 1], np.ones((2, 1), dtype), c[:, :1].copy())
+
+
+FLOATS = np.ones((B, D), np.float32)
+CAST = "features has dtype int64, but centers has float32: pass features.astype"
+NO_INTEGERS = "labels has dtype float64, expected an integer dtype"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"features": np.zeros((B, D), int), "labels": np.array(1.5)}, CAST),
+        ({"features": np.array(1), "labels": FLOATS}, CAST),
+        ({"features": np.zeros(B, int), "labels": FLOATS, "centers": FLOATS[0]}, CAST),
+        ({"features": np.zeros(B, bool), "labels": FLOATS}, "they look swapped$"),
+        ({"labels": np.zeros((B, 2)), "centers": np.float32(1)[()]}, "centers is a"),
+        ({"labels": np.zeros((B, 2)), "centers": np.array(1, "f4")}, NO_INTEGERS),
+        ({"labels": np.broadcast_to(0.0, 2**24 + 1)}, NO_INTEGERS + "$"),
+        ({"labels": np.array(["a"] * B, np.dtypes.StringDType())}, "np.unique"),
+    ],
+)
+def test_hints_with_two_faults(change, message):
+    with pytest.raises(TypeError, match=message):
+        centerloss.loss(**good_call("loss") | change)
 
 
 READ_ONLY = np.broadcast_to(np.float32(1), (K, D))

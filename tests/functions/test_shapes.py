@@ -335,6 +335,11 @@ def message_of(x_shape, y_shape, c_shape, **options):
             "pass labels.ravel()",
         ),
         (
+            *((2, 5, 3, 4), (2, 3, 4), (3, 6)),
+            "features has 60 values per row, but centers has 6: shapes (2, 5, 3, 4) "
+            "and (3, 6)",
+        ),
+        (
             *((6,), (), (3, 6)),
             "labels has shape (), expected at least one axis: (rows,)",
         ),

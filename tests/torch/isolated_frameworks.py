@@ -34,7 +34,7 @@ BLOCKS = {
 def run_block(section):
     """Run the block of a section, compare what it prints, and return its variables."""
     torch.manual_seed(0)
-    variables, printed = {"__name__": "page"}, io.StringIO()
+    variables, printed = {"__name__": __name__}, io.StringIO()
     with contextlib.redirect_stdout(printed):
         exec(compile(BLOCKS[section], section, "exec"), variables)
     expected = re.findall(r"^print\(.*\)  # (.*)$", BLOCKS[section], re.M)
