@@ -1,6 +1,5 @@
 """Tensors as NumPy arrays that share their memory, and error messages about tensors."""
 
-import functools
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,6 @@ from torch import Tensor
 from .. import _core
 
 
-@functools.cache
 def _bfloat16() -> np.dtype[Any]:
     """Return the dtype that NumPy lacks."""
     try:

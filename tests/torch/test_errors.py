@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from centerloss.torch import CenterLoss, _arrays
+from centerloss.torch import CenterLoss
 from tests.helpers.error_cases import faults, good_call
 from tests.torch.batches import assert_same_bits, batch, copied, module, same_bits
 
@@ -312,9 +312,6 @@ def test_a_bad_label_in_the_last_of_many_rows(ignore_index):
 @pytest.fixture
 def without_ml_dtypes(monkeypatch):
     monkeypatch.setitem(sys.modules, "ml_dtypes", None)
-    _arrays._bfloat16.cache_clear()
-    yield
-    _arrays._bfloat16.cache_clear()
 
 
 @pytest.mark.usefixtures("path", "without_ml_dtypes")
