@@ -68,12 +68,25 @@ segment_end(const cl_plan *plan, int64_t from, int64_t stop)
     return to;
 }
 
+/* MinGW warns of the macros isfinite() and isnan(). */
+CL_INLINE bool
+is_finite(double v)
+{
+    return v >= -DBL_MAX && v <= DBL_MAX;
+}
+
+CL_INLINE bool
+is_nan(double v)
+{
+    return v != v;
+}
+
 /* Given the total of 1/2 ||d||^2 of some rows: may there be one to be left out? The
  * weight of its class then becomes NaN, and stays NaN: the sum has to be done over. */
 CL_INLINE bool
 may_have_nonfinite(const cl_pass *pass, double total)
 {
-    return !isfinite(total) && pass->skip_nonfinite;
+    return !is_finite(total) && pass->skip_nonfinite;
 }
 
 CL_INLINE void

@@ -280,7 +280,7 @@ NAME(sum_finite_rows)(const cl_pass *pass, int64_t start, int64_t stop, int64_t 
         const int64_t i = plan->rows[position];
         NAME(row_task) row;
         NAME(init_row_task)(&row, pass, i, label, segment_sum);
-        if (!isfinite(NAME(row)(&row, D, 0))) {
+        if (!is_finite(NAME(row)(&row, D, 0))) {
             continue;
         }
         const bool new_chunk = counted % CHUNK_ROWS == 0;
@@ -311,7 +311,7 @@ NAME(finalize_rows)(const cl_pass *pass, int64_t start, int64_t stop,
 {
     const cl_plan *plan = pass->plan;
     const int64_t label = plan->labels[plan->rows[start]];
-    if (isnan(sums[pass->batch->D]) &&
+    if (is_nan(sums[pass->batch->D]) &&
         NAME(sum_finite_rows)(pass, start, stop, label, sums) == 0) {
         return 0;
     }
@@ -481,7 +481,7 @@ NAME(sum_finite_batch)(const cl_pass *pass)
         double *sum = plan->sums + (i / SEGMENT_ROWS * b->K + label) * plan->sum_size;
         NAME(row_task) row;
         NAME(init_row_task)(&row, pass, i, label, sum);
-        if (isfinite(NAME(row)(&row, b->D, 0))) {
+        if (is_finite(NAME(row)(&row, b->D, 0))) {
             NAME(row)(&row, b->D, ACCUMULATE);
             sum[b->D] += row.weight;
         }
@@ -503,7 +503,7 @@ NAME(finalize_segments)(const cl_pass *pass)
             continue;
         }
         const double *sum = add_segments(pass, label);
-        if (isnan(sum[D])) { /* as for all classes, so this is the first */
+        if (is_nan(sum[D])) { /* as for all classes, so this is the first */
             NAME(sum_finite_batch)(pass);
             done_over = true;
             sum = add_segments(pass, label);
