@@ -224,7 +224,7 @@ def _squares_are_finite(d: Tensor) -> Tensor:
     """Return whether ||d_i||^2 is finite, computed in float64 as in C."""
     if d.dtype is torch.float64:
         return (d * d).sum(1).isfinite()
-    return d.isfinite().all(1)  # float64 has room for the squares of float32
+    return d.isfinite().all(1)  # squares of float32 do not overflow in float64
 
 
 def add_to_classes(

@@ -16,7 +16,8 @@ void
 py_raise_no_array(const py_call *call, int argument, const char *expected);
 
 /* The current exception, raised by the conversion of an argument to an array, becomes
- * one that names the argument. Others than errors of the argument stay as they are. */
+ * one that names the argument. Exceptions of other types, such as MemoryError, are left
+ * alone. */
 void
 py_name_argument(const py_call *call, int argument);
 

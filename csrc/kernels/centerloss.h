@@ -80,8 +80,8 @@ typedef struct {
  *
  * With `skip_nonfinite` a row whose ||x_i - c_j||^2 is not finite is in neither the sum
  * nor n_j: the centers get the bits that they would get if the row were ignored. Its
- * loss and its gradient are what they are. Without, NaN and infinity reach the center
- * of the row's class. */
+ * loss and gradient are computed as those of any row. Without `skip_nonfinite`, NaN and
+ * infinity reach the center of the row's class. */
 typedef struct {
     double alpha; /* finite, >= 0 */
     bool normalize;

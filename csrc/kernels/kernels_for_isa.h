@@ -81,8 +81,8 @@ is_nan(double v)
     return v != v;
 }
 
-/* Given the total of 1/2 ||d||^2 of some rows: may there be one to be left out? The
- * weight of its class then becomes NaN, and stays NaN: the sum has to be done over. */
+/* May there be a row to be left out, given the total of the rows' 1/2 ||d||^2? The
+ * weight of its class is then set to NaN, which marks a sum to be computed again. */
 CL_INLINE bool
 may_have_nonfinite(const cl_pass *pass, double total)
 {

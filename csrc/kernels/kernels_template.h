@@ -261,8 +261,8 @@ NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *
     return loss;
 }
 
-/* Class order: the class's rows that are finite, at the positions start..stop-1, are
- * added up again, as if there were no others. `sums` is (3, D + 1): the sum, and work
+/* Class order: add up again the finite rows of a class, which are at the positions
+ * start..stop-1, as if there were no others. `sums` is (3, D + 1): the sum, and work
  * space. Returns how many rows counted. */
 static int64_t
 NAME(sum_finite_rows)(const cl_pass *pass, int64_t start, int64_t stop, int64_t label,
@@ -464,8 +464,8 @@ NAME(segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
     }
 }
 
-/* Batch order: the rows that are finite are added up again, as if there were no others,
- * and only they are counted in plan->counts. */
+/* Batch order: add up the finite rows again, as if there were no others, and count only
+ * these in plan->counts. */
 static void
 NAME(sum_finite_batch)(const cl_pass *pass)
 {
@@ -497,22 +497,22 @@ NAME(finalize_segments)(const cl_pass *pass)
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D, K = pass->batch->K;
     int64_t finalized = 0;
-    bool done_over = false;
+    bool recomputed = false;
     for (int64_t label = 0; label < K; label++) {
         if (plan->counts[label] == 0) {
             continue;
         }
         const double *sum = add_segments(pass, label);
-        if (is_nan(sum[D])) { /* as for all classes, so this is the first */
+        if (is_nan(sum[D])) { /* NAME(segment) marks all classes at once */
             NAME(sum_finite_batch)(pass);
-            done_over = true;
+            recomputed = true;
             sum = add_segments(pass, label);
         }
         if (plan->counts[label] > 0) {
             NAME(finalize_class)(pass, label, finalized++, sum);
         }
     }
-    if (done_over) {
+    if (recomputed) {
         cl_count_rows(plan, pass->batch);
     }
     return finalized;

@@ -83,7 +83,8 @@ prefetch_distance(const cl_batch *b)
     return rows > 1 ? rows : 1;
 }
 
-/* Process the rows of every class and finalize it. Returns how many were. */
+/* Process the rows of every class and finalize it. Returns the number of classes
+ * finalized. */
 static int64_t
 run_classes(cl_pass *pass)
 {
