@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from . import _cpu, _ops, _plain
+from . import _checks, _cpu, _ops, _plain
 from ._batch import Batch, Settings
 
 # A private function of PyTorch. Without it, a transform is assumed to run always:
@@ -22,8 +22,8 @@ _transform_runs: Callable[[], bool] = getattr(
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
     if not can_use_c(batch.embeddings, batch.sample_weight):
-        _plain.check_settings("loss", settings)
-        _plain.check_batch(batch, settings.ignore_index)
+        _checks.check_settings("loss", settings)
+        _checks.check_batch(batch, settings.ignore_index)
         return _plain.loss(batch, settings)
     batch, rows, operations = _for_c(batch, "loss", settings)
     if not (torch.is_grad_enabled() and batch.embeddings.requires_grad):
@@ -48,8 +48,8 @@ def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
         _, rows, operations = _for_c(batch, "update_centers", settings)
         updated: int | Tensor = operations.update_centers(rows, settings)
         return updated
-    _plain.check_settings("update_centers", settings)
-    _plain.check_batch(batch, settings.ignore_index)
+    _checks.check_settings("update_centers", settings)
+    _checks.check_batch(batch, settings.ignore_index)
     return _plain.update_centers(batch, settings)
 
 
@@ -81,7 +81,7 @@ def _for_c(batch: Batch, function: str, settings: Settings) -> tuple[Batch, Batc
         operations = _cpu
         if type(embeddings) is not Tensor:
             operations = _ops
-            _plain.check_settings(function, settings)
+            _checks.check_settings(function, settings)
         embeddings, labels = _saveable(embeddings), _saveable(labels)
         weights = weights if weights is None else _saveable(weights.detach())
         if embeddings.is_neg():  # a view of complex numbers, which NumPy cannot read

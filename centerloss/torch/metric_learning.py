@@ -10,7 +10,7 @@ from pytorch_metric_learning.losses import BaseMetricLossFunction
 from pytorch_metric_learning.utils import common_functions, loss_and_miner_utils
 from torch import Tensor
 
-from . import _plain, module
+from . import _checks, _plain, module
 from ._batch import Batch
 
 
@@ -246,9 +246,9 @@ class CenterLoss(BaseMetricLossFunction):
         if isinstance(embeddings, Tensor) and isinstance(labels, Tensor):
             labels = common_functions.to_device(labels, embeddings)
         batch = Batch(embeddings, labels, self.centers, None)
-        _plain.check_tensors(batch)
+        _checks.check_tensors(batch)
         if labels.shape != embeddings.shape[:1]:  # the base class would say less
-            _plain.check_batch(batch, self.center_loss.ignore_index)
+            _checks.check_batch(batch, self.center_loss.ignore_index)
         return labels
 
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .. import _settings
-from . import _dispatch, _plain
+from . import _checks, _dispatch, _plain
 from ._batch import Batch, Settings
 from ._ranks import gather_rows
 
@@ -206,9 +206,9 @@ class CenterLoss(nn.Module):
         self._init = init if isinstance(init, str) else "normal"
         self._history = _History()
         centers = _initial_centers(init, (num_classes, feat_dim), device, dtype)
-        _plain.check_settings("step", self._settings())
+        _checks.check_settings("step", self._settings())
         no_labels = torch.empty(0, dtype=torch.int64)
-        _plain.check_batch(Batch(centers[:0], no_labels, centers, None))
+        _checks.check_batch(Batch(centers[:0], no_labels, centers, None))
         self.register_buffer("centers", centers)
         if isinstance(init, str):
             self.reset_parameters()
@@ -303,7 +303,7 @@ class CenterLoss(nn.Module):
             than the CPU, PyTorch finds a label out of range, with an error of its own.
         """
         batch = Batch(embeddings, labels, self.centers, sample_weight)
-        _plain.check_tensors(batch)
+        _checks.check_tensors(batch)
         batch = _numpy_compatible(batch)
         settings = self._settings()
         if not (self.auto_update and self.training and torch.is_grad_enabled()):
@@ -358,7 +358,7 @@ class CenterLoss(nn.Module):
             The number of centers updated.
         """
         batch = Batch(embeddings, labels, self.centers, sample_weight)
-        _plain.check_tensors(batch)
+        _checks.check_tensors(batch)
         rows = self._rows_of_all_ranks(_numpy_compatible(batch), self._group.find())
         self._history.updated = _dispatch.update_centers(rows, self._settings())
         return self.num_updated
@@ -410,8 +410,8 @@ class CenterLoss(nn.Module):
         counts = sums.new_zeros(self.num_classes)
         for embeddings, classes in batches:
             batch = Batch(embeddings, classes, self.centers, None)
-            _plain.check_tensors(batch)
-            _plain.check_batch(batch, self.ignore_index)
+            _checks.check_tensors(batch)
+            _checks.check_batch(batch, self.ignore_index)
             _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
         present = counts > 0
         means = sums[present] / counts[present, None]
@@ -470,8 +470,8 @@ class CenterLoss(nn.Module):
             return batch
         error = None
         try:
-            _plain.check_settings("step", self._settings())
-            _plain.check_batch(batch, self.ignore_index)
+            _checks.check_settings("step", self._settings())
+            _checks.check_batch(batch, self.ignore_index)
         except (TypeError, ValueError, IndexError) as found:
             error = found
         return gather_rows(batch, error, group)
