@@ -16,6 +16,12 @@ _SETTINGS_OF = {
 }
 
 
+def check_call(function: str, batch: Batch, settings: Settings) -> None:
+    """Raise what the function of NumPy would raise for batch and settings."""
+    check_settings(function, settings)
+    check_batch(batch, settings.ignore_index)
+
+
 @torch.compiler.disable  # torch.compile cannot look into C
 def check_settings(function: str, settings: Settings) -> None:
     """Raise what the function of NumPy would raise for its settings."""

@@ -22,8 +22,7 @@ _transform_runs: Callable[[], bool] = getattr(
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
     if not can_use_c(batch.embeddings, batch.sample_weight):
-        _checks.check_settings("loss", settings)
-        _checks.check_batch(batch, settings.ignore_index)
+        _checks.check_call("loss", batch, settings)
         return _plain.loss(batch, settings)
     batch, rows, operations = _for_c(batch, "loss", settings)
     if not (torch.is_grad_enabled() and batch.embeddings.requires_grad):
@@ -48,8 +47,7 @@ def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
         _, rows, operations = _for_c(batch, "update_centers", settings)
         updated: int | Tensor = operations.update_centers(rows, settings)
         return updated
-    _checks.check_settings("update_centers", settings)
-    _checks.check_batch(batch, settings.ignore_index)
+    _checks.check_call("update_centers", batch, settings)
     return _plain.update_centers(batch, settings)
 
 

@@ -20,7 +20,7 @@ _FakeTensor: Any = getattr(getattr(torch, "_subclasses", None), "FakeTensor", ()
 
 
 class _History:
-    """What the module has done: not in its attributes, since setting those is slow."""
+    """What the module has done, in an object: assigning to a module is slow."""
 
     updated: int | Tensor = 0  # the number of centers in the last update
     warned = False
@@ -470,8 +470,7 @@ class CenterLoss(nn.Module):
             return batch
         error = None
         try:
-            _checks.check_settings("step", self._settings())
-            _checks.check_batch(batch, self.ignore_index)
+            _checks.check_call("step", batch, self._settings())
         except (TypeError, ValueError, IndexError) as found:
             error = found
         return gather_rows(batch, error, group)

@@ -41,11 +41,11 @@ centers_type(const py_call *call)
 
 /* --------------------------------------- loss, gradient, value_and_grad, step */
 
-/* The int `count`, after an operation that cannot be undone. `most` is an int made
- * before, of the largest value that `count` can have; its reference is stolen. Mostly
- * that is the value. Otherwise the new int cannot fail either: Python has those up to
- * 256, and a larger one takes the memory of `most`, which is as large and is freed just
- * before. */
+/* The int `count`, made after an operation that cannot be undone, so it must not fail.
+ * `most` is an int made before, of the largest value that `count` can have; its
+ * reference is stolen. It is returned if it has the right value. If not, Python has the
+ * ints up to 256 already, and a larger one gets the memory of `most`, which is freed
+ * just before. */
 static PyObject *
 count_object(PyObject *most, int64_t most_value, int64_t count)
 {
