@@ -109,6 +109,7 @@ enum {
 
 /* Rows of one class; see group_rows.h. */
 typedef struct cl_chunk cl_chunk;
+typedef struct cl_full_chunk cl_full_chunk;
 
 typedef struct {
     int64_t counted; /* rows that are not ignored */
@@ -119,22 +120,27 @@ typedef struct {
 
     /* Private from here on: set by plan.c, used by ops.c and the kernels. */
     int needs;
-    void *label_memory; /* holds losses, labels and counts */
-    double *losses;     /* (B,) w_i/2 ||d_i||^2 */
-    int64_t *labels;    /* (B,), -1 for an ignored row */
-    int64_t *counts;    /* (K,) the rows of each class; NULL unless K is small */
-
     bool in_batch_order; /* or else in class order */
-    void *group_memory;  /* holds sums, rows and chunks */
+    void *memory;        /* holds every array but the partials */
+    double *losses;      /* (B,) w_i/2 ||d_i||^2 */
+    int64_t *labels;     /* (B,), negative for an ignored row */
     double *sums;        /* a class's sum and its weight: in batch order
                             (segments, K, D + 1), in class order (threads, 3, D + 1) */
     int64_t sum_size;    /* doubles from one of them to the next */
     int64_t segments;    /* of the batch, see group_rows.h */
+    double *partials;    /* a row of D + 1: in batch order per full chunk, in class
+                            order per chunk of a class with several */
 
+    /* In batch order. */
+    int64_t *counts;            /* (K,) the rows of each class */
+    cl_full_chunk *full_chunks; /* (n_full,) by their last rows */
+    int64_t n_full;
+    int64_t *last_rows; /* (n_full,) the last row of the chunk of each partial */
+
+    /* In class order. */
     int64_t *rows;    /* (counted,) rows in class order, batch order within */
     cl_chunk *chunks; /* (n_chunks + 1,) of the rows */
     int64_t n_chunks;
-    double *partials; /* a row of D + 1 per chunk of a class with several */
 } cl_plan;
 
 /* Read and check the labels, group the rows, and allocate. `needs` is CL_LOSSES,

@@ -27,6 +27,49 @@ load_label(const char *p, int size, bool is_signed)
     }
 }
 
+/* Count a row of a class and, if it is the last of a full chunk, append it to the
+ * plan's. */
+static inline void
+count_row(cl_plan *plan, int64_t row, int64_t label)
+{
+    if (++plan->counts[label] % CHUNK_ROWS == 0) {
+        plan->full_chunks[plan->n_full++].last = row;
+    }
+}
+
+/* Give each full chunk its row of partials. */
+static void
+number_full_chunks(cl_plan *plan, const cl_batch *batch)
+{
+    if (plan->n_full == 0) {
+        return;
+    }
+    int64_t *next = (int64_t *)plan->sums; /* (K,) the next partial of each class */
+    int64_t n = 0;
+    for (int64_t label = 0; label < batch->K; label++) {
+        next[label] = n;
+        n += plan->counts[label] / CHUNK_ROWS;
+    }
+    for (int64_t k = 0; k < n; k++) {
+        cl_full_chunk *chunk = &plan->full_chunks[k];
+        chunk->partial = next[plan->labels[chunk->last]]++;
+        plan->last_rows[chunk->partial] = chunk->last;
+    }
+}
+
+void
+cl_count_rows(cl_plan *plan, const cl_batch *batch)
+{
+    memset(plan->counts, 0, (size_t)batch->K * sizeof(*plan->counts));
+    plan->n_full = 0;
+    for (int64_t i = 0; i < batch->B; i++) {
+        if (plan->labels[i] >= 0) {
+            count_row(plan, i, plan->labels[i]);
+        }
+    }
+    number_full_chunks(plan, batch);
+}
+
 /* `size` and `is_signed` are constants in every call, so each label type has its own
  * loop. */
 static inline int64_t
@@ -39,7 +82,7 @@ read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
     const bool ignore = b->has_ignore_index && can_match;
     const int64_t ignore_index = ignore ? b->ignore_index : -1;
     int64_t *labels = plan->labels;
-    int64_t *counts = plan->counts;
+    const bool count = plan->in_batch_order;
     int64_t ignored = 0;
     for (int64_t i = 0; i < B; i++) {
         const int64_t label = load_label(b->labels + i * stride, size, is_signed);
@@ -52,11 +95,12 @@ read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
             return i;
         }
         labels[i] = label;
-        if (counts != NULL) {
-            counts[label]++;
+        if (count) {
+            count_row(plan, i, label);
         }
     }
     plan->counted = B - ignored;
+    number_full_chunks(plan, b);
     return -1;
 }
 
@@ -77,17 +121,6 @@ cl_read_labels(const cl_batch *batch, cl_plan *plan)
         default:
             return is_signed ? read_labels_as(batch, plan, 8, true)
                              : read_labels_as(batch, plan, 8, false);
-    }
-}
-
-void
-cl_count_rows(const cl_plan *plan, const cl_batch *batch)
-{
-    memset(plan->counts, 0, (size_t)batch->K * sizeof(*plan->counts));
-    for (int64_t i = 0; i < batch->B; i++) {
-        if (plan->labels[i] >= 0) {
-            plan->counts[plan->labels[i]]++;
-        }
     }
 }
 
@@ -144,8 +177,8 @@ list_rows(const int64_t *labels, int64_t B, int64_t *rows)
 
 /* A radix sort from the lowest digit up. A digit has no more values than there are
  * rows (but at least 16), so a pass costs O(B); with K <= B^m there are O(m)
- * passes. */
-int64_t *
+ * passes. The first writes where the last one then writes to `rows`. */
+void
 cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
              int64_t *rows, int64_t *spare)
 {
@@ -154,11 +187,13 @@ cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
     max_bits = max_bits < 4 ? 4 : max_bits > MAX_DIGIT_BITS ? MAX_DIGIT_BITS : max_bits;
     const int passes = (bits + max_bits - 1) / max_bits;
     const bool listed = counted < B || passes == 0;
+    int64_t *to = (passes + listed) % 2 ? rows : spare;
+    const int64_t *from = NULL;
     if (listed) {
-        list_rows(labels, B, rows);
+        list_rows(labels, B, to);
+        from = to;
+        to = to == rows ? spare : rows;
     }
-    const int64_t *from = listed ? rows : NULL;
-    int64_t *to = listed ? spare : rows;
     for (int pass = 0, shift = 0; pass < passes; pass++) {
         const int digit_bits = (bits - shift + passes - pass - 1) / (passes - pass);
         sort_by_digit(labels, from, to, counted, shift, digit_bits);
@@ -166,7 +201,6 @@ cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
         from = to;
         to = to == rows ? spare : rows;
     }
-    return to == rows ? spare : rows;
 }
 
 int64_t

@@ -25,20 +25,27 @@ struct cl_chunk {
     int64_t partial;     /* its row of partials, or -1: the chunk is its whole class */
 };
 
-/* Copy the labels to plan->labels, -1 for an ignored row, and count the others, class
- * by class too unless plan->counts is NULL. Returns the first row whose label is out
- * of range, or -1. Every later step uses the copy: the caller's array may change
- * meanwhile. */
+/* In batch order: a chunk of CHUNK_ROWS rows. */
+struct cl_full_chunk {
+    int64_t last;    /* its last row */
+    int64_t partial; /* its row of partials; those of a class are consecutive */
+};
+
+/* Copy the labels to plan->labels, -1 for an ignored row, and count the others. In
+ * batch order also does what cl_count_rows() does. Returns the first row whose label
+ * is out of range, or -1. Every later step uses the copy: the caller's array may
+ * change meanwhile. */
 int64_t
 cl_read_labels(const cl_batch *batch, cl_plan *plan);
 
-/* Set plan->counts from plan->labels. */
+/* Batch order: set the counts and full chunks of the plan from its labels. The memory
+ * of the sums is work space. */
 void
-cl_count_rows(const cl_plan *plan, const cl_batch *batch);
+cl_count_rows(cl_plan *plan, const cl_batch *batch);
 
-/* Sort the counted rows by label, stably. Returns `rows` or `spare`, both (counted,),
- * whichever holds the result. */
-int64_t *
+/* Sort the counted rows by label, stably, into `rows`; `spare` is work space. Both are
+ * (counted,). */
+void
 cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
              int64_t *rows, int64_t *spare);
 

@@ -53,9 +53,9 @@ typedef struct {
     /* Class order: finalize the classes with partial sums. Serial. */
     int64_t (*finalize_chunks)(const cl_pass *pass, double *sums);
 
-    /* Batch order: the class sums of a segment, the rows first..last-1, into `sums`
-     * (K, D + 1), and loss and gradient if there is a gradient. */
-    void (*segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums);
+    /* Batch order: the class sums of the segments first..last-1, and loss and gradient
+     * of their rows if there is a gradient. */
+    void (*segments)(const cl_pass *pass, int64_t first, int64_t last);
 
     /* Batch order: finalize the classes. Serial. */
     int64_t (*finalize_segments)(const cl_pass *pass);

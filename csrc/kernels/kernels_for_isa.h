@@ -145,16 +145,66 @@ add_sum(double *restrict sum, const double *restrict other, int64_t D)
     }
 }
 
-/* Batch order: add up the sums of a class in all segments. */
+/* The same for a sum that may not have started, which is NULL. Returns the sum. */
+CL_INLINE double *
+continue_sum(double *sum, double *other, int64_t D)
+{
+    if (sum == NULL) {
+        return other;
+    }
+    add_sum(sum, other, D);
+    return sum;
+}
+
+/* Batch order: the sum of a class whose full chunks have the partials from..to-1. What
+ * a segment leaves in `sums` continues the chunk after the segment's last full one. */
 CL_INLINE const double *
-add_segments(const cl_pass *pass, int64_t label)
+class_sum(const cl_pass *pass, int64_t label, int64_t from, int64_t to)
 {
     const cl_plan *plan = pass->plan;
-    double *sum = plan->sums + label * plan->sum_size;
-    for (int64_t k = 1; k < plan->segments; k++) {
-        add_sum(sum, sum + k * pass->batch->K * plan->sum_size, pass->batch->D);
+    const int64_t D = pass->batch->D;
+    double *sum = NULL, *chunk = NULL;
+    for (int64_t k = 0; k < plan->segments; k++) {
+        for (; from < to && plan->last_rows[from] / SEGMENT_ROWS == k; from++) {
+            chunk = continue_sum(chunk, plan->partials + from * (D + 1), D);
+            sum = continue_sum(sum, chunk, D);
+            chunk = NULL;
+        }
+        double *left = plan->sums + (k * pass->batch->K + label) * plan->sum_size;
+        chunk = continue_sum(chunk, left, D);
     }
-    return sum;
+    return continue_sum(sum, chunk, D);
+}
+
+/* Batch order: has a segment a row that may have to be left out? */
+CL_INLINE bool
+is_marked(const cl_pass *pass)
+{
+    const cl_plan *plan = pass->plan;
+    for (int64_t k = 0; k < plan->segments && pass->batch->K > 0; k++) {
+        if (is_nan(plan->sums[k * pass->batch->K * plan->sum_size + pass->batch->D])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A row that is left out is ignored for a while: its label is negative, but not -1. */
+CL_INLINE int64_t
+left_out(int64_t label)
+{
+    return -2 - label;
+}
+
+/* Batch order: ignore no more rows than before. */
+CL_INLINE void
+restore_labels(const cl_pass *pass)
+{
+    int64_t *labels = pass->plan->labels;
+    for (int64_t i = 0; i < pass->batch->B; i++) {
+        labels[i] = labels[i] < -1 ? left_out(labels[i]) : labels[i];
+    }
+    cl_count_rows(pass->plan, pass->batch);
 }
 
 #define FEATURE float
@@ -195,13 +245,14 @@ add_segments(const cl_pass *pass, int64_t label)
 
 const cl_kernels ISA_KERNELS[CL_TYPES] = {
     [CL_FLOAT32] = {rows_float32, chunks_float32, finalize_chunks_float32,
-                    segment_float32, finalize_segments_float32},
+                    segments_float32, finalize_segments_float32},
     [CL_FLOAT64] = {rows_float64, chunks_float64, finalize_chunks_float64,
-                    segment_float64, finalize_segments_float64},
+                    segments_float64, finalize_segments_float64},
     [CL_FLOAT16_FLOAT32] = {rows_float16_float32, chunks_float16_float32,
-                            finalize_chunks_float16_float32, segment_float16_float32,
+                            finalize_chunks_float16_float32, segments_float16_float32,
                             finalize_segments_float16_float32},
     [CL_BFLOAT16_FLOAT32] = {rows_bfloat16_float32, chunks_bfloat16_float32,
-                             finalize_chunks_bfloat16_float32, segment_bfloat16_float32,
+                             finalize_chunks_bfloat16_float32,
+                             segments_bfloat16_float32,
                              finalize_segments_bfloat16_float32},
 };

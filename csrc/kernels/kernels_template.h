@@ -441,81 +441,105 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
     return total;
 }
 
-static void
-NAME(segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
+static double
+NAME(segment_rows)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
 {
-    const int64_t n = pass->batch->K * pass->plan->sum_size;
-    memset(sums, 0, (size_t)n * sizeof(*sums));
-    double total;
     if (pass->gradient == NULL) {
-        total = NAME(segment_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED);
+        return NAME(segment_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED);
     }
-    else if (pass->batch->weights == NULL) {
-        total = NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
+    if (pass->batch->weights == NULL) {
+        return NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
     }
-    else {
-        total =
-            NAME(segment_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED | GRADIENT);
-    }
-    finish_stores(pass);
-    if (may_have_nonfinite(pass, total)) {
-        for (int64_t label = 0; label < pass->batch->K; label++) {
-            sums[label * pass->plan->sum_size + pass->batch->D] = NAN;
-        }
-    }
+    return NAME(segment_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED | GRADIENT);
 }
 
-/* Batch order: add up the finite rows again, as if there were no others, and count only
- * these in plan->counts. */
-static void
-NAME(sum_finite_batch)(const cl_pass *pass)
+/* Batch order: move the sum of a full chunk to its partial. */
+CL_INLINE void
+NAME(end_chunk)(const cl_pass *pass, const cl_full_chunk *chunk, double *sums)
 {
-    const cl_batch *b = pass->batch;
     const cl_plan *plan = pass->plan;
-    const row_arrays a = arrays_of(pass);
-    const int64_t n = plan->segments * b->K * plan->sum_size;
-    memset(plan->sums, 0, (size_t)n * sizeof(*plan->sums));
-    for (int64_t i = 0; i < b->B; i++) {
-        const int64_t label = plan->labels[i];
-        if (label < 0) {
-            continue;
+    const int64_t D = pass->batch->D;
+    double *sum = sums + plan->labels[chunk->last] * plan->sum_size;
+    memcpy(plan->partials + chunk->partial * (D + 1), sum,
+           (size_t)(D + 1) * sizeof(*sum));
+    clear_sum(sum, D);
+}
+
+static void
+NAME(segments)(const cl_pass *pass, int64_t first, int64_t last)
+{
+    const cl_plan *plan = pass->plan;
+    const int64_t B = pass->batch->B, n = pass->batch->K * plan->sum_size;
+    const cl_full_chunk *chunk = plan->full_chunks;
+    const cl_full_chunk *const stop = chunk + plan->n_full;
+    while (chunk < stop && chunk->last < first * SEGMENT_ROWS) {
+        chunk++;
+    }
+    for (int64_t k = first; k < last; k++) {
+        const int64_t end = k + 1 < plan->segments ? (k + 1) * SEGMENT_ROWS : B;
+        double *sums = plan->sums + k * n, total = 0;
+        memset(sums, 0, (size_t)n * sizeof(*sums));
+        int64_t row = k * SEGMENT_ROWS;
+        for (; chunk < stop && chunk->last < end; chunk++) {
+            total += NAME(segment_rows)(pass, row, chunk->last + 1, sums);
+            NAME(end_chunk)(pass, chunk, sums);
+            row = chunk->last + 1;
         }
-        double *sum = plan->sums + (i / SEGMENT_ROWS * b->K + label) * plan->sum_size;
-        NAME(row_task) row;
-        NAME(init_row_task)(&row, &a, i, label, sum);
-        if (is_finite(NAME(row)(&row, b->D, 0))) {
-            NAME(row)(&row, b->D, ACCUMULATE | WEIGHTED);
-            sum[b->D] += row.weight;
-        }
-        else {
-            plan->counts[label]--;
+        total += NAME(segment_rows)(pass, row, end, sums);
+        if (may_have_nonfinite(pass, total)) {
+            sums[pass->batch->D] = NAN;
         }
     }
+    finish_stores(pass);
+}
+
+/* Batch order: finalize the classes, none of which is marked. */
+static int64_t
+NAME(finalize_sums)(const cl_pass *pass)
+{
+    const cl_plan *plan = pass->plan;
+    int64_t finalized = 0, partial = 0;
+    for (int64_t label = 0; label < pass->batch->K; label++) {
+        if (plan->counts[label] > 0) {
+            const int64_t next = partial + plan->counts[label] / CHUNK_ROWS;
+            const double *sum = class_sum(pass, label, partial, next);
+            NAME(finalize_class)(pass, label, finalized++, sum);
+            partial = next;
+        }
+    }
+    return finalized;
+}
+
+/* Batch order: ignore the rows that are not finite. */
+static void
+NAME(leave_out_rows)(const cl_pass *pass)
+{
+    const row_arrays a = arrays_of(pass);
+    int64_t *labels = pass->plan->labels;
+    for (int64_t i = 0; i < pass->batch->B; i++) {
+        if (labels[i] >= 0) {
+            NAME(row_task) row;
+            NAME(init_row_task)(&row, &a, i, labels[i], NULL);
+            if (!is_finite(NAME(row)(&row, a.D, 0))) {
+                labels[i] = left_out(labels[i]);
+            }
+        }
+    }
+    cl_count_rows(pass->plan, pass->batch);
 }
 
 static int64_t
 NAME(finalize_segments)(const cl_pass *pass)
 {
-    const cl_plan *plan = pass->plan;
-    const int64_t D = pass->batch->D, K = pass->batch->K;
-    int64_t finalized = 0;
-    bool recomputed = false;
-    for (int64_t label = 0; label < K; label++) {
-        if (plan->counts[label] == 0) {
-            continue;
-        }
-        const double *sum = add_segments(pass, label);
-        if (is_nan(sum[D])) { /* NAME(segment) marks all classes at once */
-            NAME(sum_finite_batch)(pass);
-            recomputed = true;
-            sum = add_segments(pass, label);
-        }
-        if (plan->counts[label] > 0) {
-            NAME(finalize_class)(pass, label, finalized++, sum);
-        }
+    if (!is_marked(pass)) {
+        return NAME(finalize_sums)(pass);
     }
-    if (recomputed) {
-        cl_count_rows(plan, pass->batch);
-    }
+    cl_pass sums_only = *pass;
+    sums_only.gradient = NULL;
+    sums_only.skip_nonfinite = false;
+    NAME(leave_out_rows)(pass);
+    NAME(segments)(&sums_only, 0, pass->plan->segments);
+    const int64_t finalized = NAME(finalize_sums)(pass);
+    restore_labels(pass);
     return finalized;
 }

@@ -58,13 +58,9 @@ run_segments(void *argument, int worker, int workers)
 {
     const cl_pass *pass = argument;
     const cl_plan *plan = pass->plan;
-    const int64_t B = pass->batch->B, n = plan->segments;
-    for (int64_t k = n * worker / workers; k < n * (worker + 1) / workers; k++) {
-        const int64_t first = k * SEGMENT_ROWS, last = first + SEGMENT_ROWS;
-        cl_kernels_for(pass->batch->types)
-            ->segment(pass, first, last < B ? last : B,
-                      plan->sums + k * pass->batch->K * plan->sum_size);
-    }
+    cl_kernels_for(pass->batch->types)
+        ->segments(pass, plan->segments * worker / workers,
+                   plan->segments * (worker + 1) / workers);
 }
 
 /* Rows are prefetched this many bytes of features ahead, in whole rows: far enough to

@@ -7,9 +7,9 @@
  * Class order: rows are sorted by label, and a class's sum stays in the first-level
  * cache while its rows are processed. This suits any batch.
  *
- * Batch order, if there are few classes and none has more rows than a chunk: every
- * class has its own sum in each segment. Rows are read and written in the order of
- * memory, and nothing is sorted.
+ * Batch order, if there are few classes: every class has its own sum in each segment.
+ * Rows are read and written in the order of memory, and nothing is sorted. When a chunk
+ * of a class is full, its sum in the segment is moved to a row of partials.
  */
 #include "plan.h"
 
@@ -54,17 +54,9 @@ classes_are_few(const cl_plan *plan, const cl_batch *b)
 
 /* Threads cannot share a segment, so many threads are faster in class order. */
 static bool
-batch_order_suits(const cl_plan *plan, int64_t K)
+batch_order_suits(const cl_plan *plan, const cl_batch *b)
 {
-    if (plan->counts == NULL || plan->threads >= 2 * plan->segments) {
-        return false;
-    }
-    for (int64_t label = 0; label < K; label++) {
-        if (plan->counts[label] > CHUNK_ROWS) {
-            return false;
-        }
-    }
-    return true;
+    return plan->threads < 2 * plan->segments && classes_are_few(plan, b);
 }
 
 double
@@ -104,9 +96,38 @@ counted_weight(const cl_plan *plan, const cl_batch *b)
     return cl_sum(plan->losses, b->B);
 }
 
-/* Allocate what is needed before the labels are known. */
+/* How many elements each array of plan->memory has. */
+typedef struct {
+    int64_t sums, losses, labels, counts, full_chunks, rows, spare, chunks;
+} array_sizes;
+
+static array_sizes
+sizes_of(const cl_plan *plan, const cl_batch *b)
+{
+    array_sizes n = {.labels = b->B};
+    if (plan->needs & CL_LOSSES) {
+        n.losses = b->B;
+    }
+    if (plan->in_batch_order) {
+        n.sums = plan->segments * b->K * plan->sum_size;
+        n.counts = b->K;
+        n.full_chunks = b->B / CHUNK_ROWS;
+    }
+    else if (plan->needs & CL_GROUPS) {
+        /* Without rows, D may be larger than memory. */
+        n.sums = b->B > 0 ? 3 * plan->threads * plan->sum_size : 0;
+        n.rows = b->B;
+        n.spare = b->B - n.losses; /* the losses' memory does if there are losses */
+        n.chunks = cl_max_chunks(b->B, b->K) + 1;
+    }
+    return n;
+}
+
+/* Allocate all arrays whose sizes do not depend on the labels. They are one block:
+ * malloc() of glibc returns memory to the system, to be cleared again in the next
+ * call, as soon as the free memory is twice the largest block. */
 static bool
-allocate_labels(cl_plan *plan, const cl_batch *b)
+allocate(cl_plan *plan, const cl_batch *b)
 {
     const int64_t max_size = INT64_MAX / 8192; /* up to it no size here overflows */
     if (b->B > max_size || b->D > max_size) {
@@ -115,76 +136,68 @@ allocate_labels(cl_plan *plan, const cl_batch *b)
     /* A class's weight follows its sum; sums start on cache lines. */
     plan->sum_size = (b->D + 8) / 8 * 8;
     plan->segments = (b->B + SEGMENT_ROWS - 1) / SEGMENT_ROWS;
-    const bool counts = plan->needs & CL_GROUPS && classes_are_few(plan, b);
-    const int64_t n_losses = plan->needs & CL_LOSSES ? b->B : 0;
-    const int64_t n_counts = counts ? b->K : 0;
-    const int64_t bytes = 8 * (n_losses + b->B + n_counts);
-    plan->label_memory = (uint64_t)bytes <= SIZE_MAX ? malloc((size_t)bytes + 1) : NULL;
-    if (plan->label_memory == NULL) {
+    plan->in_batch_order = plan->needs & CL_GROUPS && batch_order_suits(plan, b);
+    const array_sizes n = sizes_of(plan, b);
+    const int64_t numbers =
+        n.sums + n.losses + n.labels + n.counts + n.full_chunks + n.rows + n.spare;
+    const int64_t bytes = 8 * numbers + n.full_chunks * (int64_t)sizeof(cl_full_chunk) +
+                          n.chunks * (int64_t)sizeof(cl_chunk) + LINE_BYTES;
+    plan->memory = (uint64_t)bytes <= SIZE_MAX ? malloc((size_t)bytes) : NULL;
+    if (plan->memory == NULL) {
         return false;
     }
-    plan->losses = plan->label_memory;
-    plan->labels = (int64_t *)(plan->losses + n_losses);
-    if (counts) {
-        plan->counts = plan->labels + b->B;
-        memset(plan->counts, 0, (size_t)n_counts * sizeof(*plan->counts));
-    }
+    const uintptr_t start = (uintptr_t)plan->memory + LINE_BYTES - 1;
+    plan->sums = (double *)(start / LINE_BYTES * LINE_BYTES);
+    plan->losses = plan->sums + n.sums;
+    plan->labels = (int64_t *)(plan->losses + n.losses);
+    plan->counts = plan->labels + n.labels;
+    plan->last_rows = plan->counts + n.counts;
+    plan->full_chunks = (cl_full_chunk *)(plan->last_rows + n.full_chunks);
+    plan->rows = (int64_t *)(plan->full_chunks + n.full_chunks);
+    plan->chunks = (cl_chunk *)(plan->rows + n.rows + n.spare);
+    memset(plan->counts, 0, (size_t)n.counts * sizeof(*plan->counts));
     return true;
 }
 
-/* Allocate what a kernel works in, starting on a cache line. */
-static double *
-allocate_groups(cl_plan *plan, int64_t bytes)
+static bool
+allocate_partials(cl_plan *plan, const cl_batch *b, int64_t n)
 {
-    const uint64_t size = (uint64_t)bytes + LINE_BYTES;
-    plan->group_memory = size <= SIZE_MAX ? malloc((size_t)size) : NULL;
-    const uintptr_t start = (uintptr_t)plan->group_memory;
-    return (double *)((start + LINE_BYTES - 1) / LINE_BYTES * LINE_BYTES);
+    if (n == 0) {
+        return true;
+    }
+    const int64_t row_bytes = (b->D + 1) * (int64_t)sizeof(double);
+    if ((uint64_t)n > (uint64_t)PTRDIFF_MAX / (uint64_t)row_bytes) {
+        return false; /* GCOVR_EXCL_LINE: with 64 bits, malloc has failed before */
+    }
+    plan->partials = malloc((size_t)(n * row_bytes));
+    return plan->partials != NULL;
 }
 
 static bool
 plan_batch_order(cl_plan *plan, const cl_batch *b)
 {
-    plan->sums = allocate_groups(plan, 8 * plan->segments * b->K * plan->sum_size);
     for (int64_t label = 0; label < b->K; label++) {
         plan->classes += plan->counts[label] > 0;
     }
-    return plan->group_memory != NULL;
+    return allocate_partials(plan, b, plan->n_full);
 }
 
+/* The losses are not computed yet, so their memory is work space of the sort. */
 static bool
 plan_class_order(cl_plan *plan, const cl_batch *b)
 {
-    /* Without rows, D may be larger than memory. */
-    const int64_t n_sums = b->B > 0 ? 3 * plan->threads * plan->sum_size : 0;
-    const int64_t max_chunks = cl_max_chunks(plan->counted, b->K) + 1;
-    plan->sums = allocate_groups(plan, 8 * (n_sums + 2 * plan->counted) +
-                                           max_chunks * (int64_t)sizeof(cl_chunk));
-    if (plan->group_memory == NULL) {
-        return false;
-    }
-    int64_t *rows = (int64_t *)(plan->sums + n_sums);
-    int64_t *spare = rows + plan->counted;
-    plan->chunks = (cl_chunk *)(spare + plan->counted);
-    plan->rows = cl_sort_rows(plan->labels, b->B, b->K, plan->counted, rows, spare);
+    const bool has_losses = plan->needs & CL_LOSSES;
+    int64_t *spare = has_losses ? (int64_t *)plan->losses : plan->rows + b->B;
+    cl_sort_rows(plan->labels, b->B, b->K, plan->counted, plan->rows, spare);
     int64_t n_partials;
     plan->n_chunks = cl_cut_chunks(plan->labels, plan->rows, plan->counted,
                                    plan->chunks, &plan->classes, &n_partials);
-    if (n_partials == 0) {
-        return true;
-    }
-    const int64_t row_bytes = (b->D + 1) * (int64_t)sizeof(double);
-    if ((uint64_t)n_partials > (uint64_t)PTRDIFF_MAX / (uint64_t)row_bytes) {
-        return false; /* GCOVR_EXCL_LINE: with 64 bits, malloc has failed before */
-    }
-    plan->partials = malloc((size_t)(n_partials * row_bytes));
-    return plan->partials != NULL;
+    return allocate_partials(plan, b, n_partials);
 }
 
 static bool
 plan_groups(cl_plan *plan, const cl_batch *b)
 {
-    plan->in_batch_order = batch_order_suits(plan, b->K);
     return plan->in_batch_order ? plan_batch_order(plan, b) : plan_class_order(plan, b);
 }
 
@@ -193,7 +206,7 @@ cl_plan_make(cl_plan *plan, const cl_batch *batch, int needs, int threads)
 {
     *plan = (cl_plan){
         .bad_row = -1, .threads = threads_for(batch, threads), .needs = needs};
-    if (!allocate_labels(plan, batch)) {
+    if (!allocate(plan, batch)) {
         return CL_NO_MEMORY;
     }
     plan->bad_row = cl_read_labels(batch, plan);
@@ -212,7 +225,6 @@ cl_plan_make(cl_plan *plan, const cl_batch *batch, int needs, int threads)
 void
 cl_plan_free(cl_plan *plan)
 {
-    free(plan->label_memory);
-    free(plan->group_memory);
+    free(plan->memory);
     free(plan->partials);
 }
