@@ -27,20 +27,23 @@ load_label(const char *p, int size, bool is_signed)
     }
 }
 
-/* Count a row of a class and, if it is the last of a full chunk, append it to the
- * plan's. */
-static inline void
-count_row(cl_plan *plan, int64_t row, int64_t label)
+/* Count a row of a class and, if it is the last of a full chunk, store that as `next`.
+ * Returns where the chunk after it is to be stored. */
+static inline cl_full_chunk *
+count_row(int64_t *counts, int64_t label, int64_t row, cl_full_chunk *next)
 {
-    if (++plan->counts[label] % CHUNK_ROWS == 0) {
-        plan->full_chunks[plan->n_full++].last = row;
+    if (++counts[label] % CHUNK_ROWS == 0) {
+        next->last = row;
+        next++;
     }
+    return next;
 }
 
-/* Give each full chunk its row of partials. */
+/* The full chunks end at `end`; give each its row of partials. */
 static void
-number_full_chunks(cl_plan *plan, const cl_batch *batch)
+number_full_chunks(cl_plan *plan, const cl_batch *batch, const cl_full_chunk *end)
 {
+    plan->n_full = end - plan->full_chunks;
     if (plan->n_full == 0) {
         return;
     }
@@ -61,19 +64,20 @@ void
 cl_count_rows(cl_plan *plan, const cl_batch *batch)
 {
     memset(plan->counts, 0, (size_t)batch->K * sizeof(*plan->counts));
-    plan->n_full = 0;
+    cl_full_chunk *next = plan->full_chunks;
     for (int64_t i = 0; i < batch->B; i++) {
         if (plan->labels[i] >= 0) {
-            count_row(plan, i, plan->labels[i]);
+            next = count_row(plan->counts, plan->labels[i], i, next);
         }
     }
-    number_full_chunks(plan, batch);
+    number_full_chunks(plan, batch, next);
 }
 
-/* `size` and `is_signed` are constants in every call, so each label type has its own
- * loop. */
+/* The last three arguments are constants in every call, so each label type has loops of
+ * its own. Only with CHUNK_ROWS rows there may be full chunks. */
 static inline int64_t
-read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
+read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed,
+               bool may_be_full)
 {
     const int64_t B = b->B, stride = b->label_stride;
     const uint64_t K = (uint64_t)b->K;
@@ -82,7 +86,8 @@ read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
     const bool ignore = b->has_ignore_index && can_match;
     const int64_t ignore_index = ignore ? b->ignore_index : -1;
     int64_t *labels = plan->labels;
-    const bool count = plan->in_batch_order;
+    int64_t *counts = plan->in_batch_order ? plan->counts : NULL;
+    cl_full_chunk *next = plan->full_chunks;
     int64_t ignored = 0;
     for (int64_t i = 0; i < B; i++) {
         const int64_t label = load_label(b->labels + i * stride, size, is_signed);
@@ -95,13 +100,23 @@ read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
             return i;
         }
         labels[i] = label;
-        if (count) {
-            count_row(plan, i, label);
+        if (counts != NULL && may_be_full) {
+            next = count_row(counts, label, i, next);
+        }
+        else if (counts != NULL) {
+            counts[label]++;
         }
     }
     plan->counted = B - ignored;
-    number_full_chunks(plan, b);
+    number_full_chunks(plan, b, next);
     return -1;
+}
+
+static inline int64_t
+read_labels_of(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
+{
+    return b->B < CHUNK_ROWS ? read_labels_as(b, plan, size, is_signed, false)
+                             : read_labels_as(b, plan, size, is_signed, true);
 }
 
 int64_t
@@ -110,17 +125,17 @@ cl_read_labels(const cl_batch *batch, cl_plan *plan)
     const bool is_signed = batch->label_signed;
     switch (batch->label_size) {
         case 1:
-            return is_signed ? read_labels_as(batch, plan, 1, true)
-                             : read_labels_as(batch, plan, 1, false);
+            return is_signed ? read_labels_of(batch, plan, 1, true)
+                             : read_labels_of(batch, plan, 1, false);
         case 2:
-            return is_signed ? read_labels_as(batch, plan, 2, true)
-                             : read_labels_as(batch, plan, 2, false);
+            return is_signed ? read_labels_of(batch, plan, 2, true)
+                             : read_labels_of(batch, plan, 2, false);
         case 4:
-            return is_signed ? read_labels_as(batch, plan, 4, true)
-                             : read_labels_as(batch, plan, 4, false);
+            return is_signed ? read_labels_of(batch, plan, 4, true)
+                             : read_labels_of(batch, plan, 4, false);
         default:
-            return is_signed ? read_labels_as(batch, plan, 8, true)
-                             : read_labels_as(batch, plan, 8, false);
+            return is_signed ? read_labels_of(batch, plan, 8, true)
+                             : read_labels_of(batch, plan, 8, false);
     }
 }
 

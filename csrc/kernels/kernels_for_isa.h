@@ -145,9 +145,21 @@ add_sum(double *restrict sum, const double *restrict other, int64_t D)
     }
 }
 
-/* The same for a sum that may not have started, which is NULL. Returns the sum. */
+/* Batch order: the sum of a class without full chunks. */
+CL_INLINE const double *
+add_segments(const cl_pass *pass, int64_t label)
+{
+    const cl_plan *plan = pass->plan;
+    double *sum = plan->sums + label * plan->sum_size;
+    for (int64_t k = 1; k < plan->segments; k++) {
+        add_sum(sum, sum + k * pass->batch->K * plan->sum_size, pass->batch->D);
+    }
+    return sum;
+}
+
+/* Add `other` to a sum, or start it with `other` if it is NULL. Returns the sum. */
 CL_INLINE double *
-continue_sum(double *sum, double *other, int64_t D)
+start_or_add(double *sum, double *other, int64_t D)
 {
     if (sum == NULL) {
         return other;
@@ -157,23 +169,24 @@ continue_sum(double *sum, double *other, int64_t D)
 }
 
 /* Batch order: the sum of a class whose full chunks have the partials from..to-1. What
- * a segment leaves in `sums` continues the chunk after the segment's last full one. */
-CL_INLINE const double *
-class_sum(const cl_pass *pass, int64_t label, int64_t from, int64_t to)
+ * a segment leaves in the class's sum belongs to the chunk after these. */
+static const double *
+add_chunks(const cl_pass *pass, int64_t label, int64_t from, int64_t to)
 {
     const cl_plan *plan = pass->plan;
     const int64_t D = pass->batch->D;
+    double *left = plan->sums + label * plan->sum_size;
     double *sum = NULL, *chunk = NULL;
     for (int64_t k = 0; k < plan->segments; k++) {
         for (; from < to && plan->last_rows[from] / SEGMENT_ROWS == k; from++) {
-            chunk = continue_sum(chunk, plan->partials + from * (D + 1), D);
-            sum = continue_sum(sum, chunk, D);
+            chunk = start_or_add(chunk, plan->partials + from * (D + 1), D);
+            sum = start_or_add(sum, chunk, D);
             chunk = NULL;
         }
-        double *left = plan->sums + (k * pass->batch->K + label) * plan->sum_size;
-        chunk = continue_sum(chunk, left, D);
+        chunk = start_or_add(chunk, left, D);
+        left += pass->batch->K * plan->sum_size;
     }
-    return continue_sum(sum, chunk, D);
+    return start_or_add(sum, chunk, D);
 }
 
 /* Batch order: has a segment a row that may have to be left out? */

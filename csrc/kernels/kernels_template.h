@@ -502,7 +502,9 @@ NAME(finalize_sums)(const cl_pass *pass)
     for (int64_t label = 0; label < pass->batch->K; label++) {
         if (plan->counts[label] > 0) {
             const int64_t next = partial + plan->counts[label] / CHUNK_ROWS;
-            const double *sum = class_sum(pass, label, partial, next);
+            const double *sum = next == partial
+                                    ? add_segments(pass, label)
+                                    : add_chunks(pass, label, partial, next);
             NAME(finalize_class)(pass, label, finalized++, sum);
             partial = next;
         }
