@@ -25,8 +25,10 @@ static const struct {
     {"losses", 100, 3, 4, 0, CL_LOSSES, 1},
     {"batch order", 100, 3, 4, 0, CL_LOSSES | CL_GROUPS, 1},
     {"segments", MAX_ROWS, 3, 400, 0, CL_GROUPS, 1},
+    {"chunks in batch order", 2000, 3, 4, 1500, CL_LOSSES | CL_GROUPS, 1},
     {"class order", 100, 3, 100000, 0, CL_LOSSES | CL_GROUPS, 1},
-    {"chunks", 2000, 300, 4, 1500, CL_LOSSES | CL_GROUPS, 8},
+    {"class order without losses", 100, 3, 100000, 0, CL_GROUPS, 1},
+    {"chunks in class order", 2000, 300, 4, 1500, CL_LOSSES | CL_GROUPS, 8},
 };
 
 static void

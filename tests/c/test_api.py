@@ -45,12 +45,13 @@ def test_any_number_of_threads(program):
         # In batch order the sums of all classes take at most 40 bytes per row.
         (160, 7, 100, 1, "1 batch order"),
         (160, 7, 101, 1, "1 class order"),
-        # No class may have more rows than a chunk of 512.
-        (5120, 7, 10, 1, "1 batch order"),
-        (5121, 7, 10, 1, "1 class order"),
+        # A class may have more rows than a chunk of 512.
+        (5121, 7, 10, 1, "1 batch order"),
         # Threads cannot share a segment of 32768 rows.
         (32768, 16, 400, 2, "2 class order"),
         (32769, 16, 400, 2, "2 batch order"),
+        (40000, 32, 10, 3, "3 batch order"),
+        (40000, 32, 10, 4, "4 class order"),
     ],
 )
 def test_threads_and_order(program, rows, dim, classes, requested, expected):

@@ -130,12 +130,14 @@ def test_plans_in_c(tmp_path):
     sources += [KERNELS / "plan.c", KERNELS / "group_rows.c"]
     output = run(link(tmp_path / "plans", sources, *FAILING_MALLOC))
     assert dict(line.split(": ") for line in output.splitlines()) == {
-        "no rows": "2",
+        "no rows": "1",
         "losses": "1",
-        "batch order": "2",
-        "segments": "2",
-        "class order": "2",
-        "chunks": "3",
+        "batch order": "1",
+        "segments": "1",
+        "chunks in batch order": "2",
+        "class order": "1",
+        "class order without losses": "1",
+        "chunks in class order": "2",
     }
 
 

@@ -300,6 +300,7 @@ LARGE = {
     "class order": ((13_000, 64), 20_000, F32),
     "chunks": ((13_000, 64), 15, F32),
     "segments": ((70_000, 12), 300, F64),
+    "chunks in segments": ((70_000, 12), 5, F64),
     "segments in class order": ((70_000, 3), 30_000, F64),
 }
 

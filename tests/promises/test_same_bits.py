@@ -207,6 +207,92 @@ def test_weights_of_one_change_nothing(shape, dtype, centers_dtype):
     assert everything(x, y, c, sample_weight=ones) == everything(x, y, c)
 
 
+# --- the order of additions -----------------------------------------------------------
+
+CHUNK, SEGMENT = 512, 32768
+IGNORED = -1
+LENGTHS = [20_000, 9000, CHUNK, CHUNK + 1, 2 * CHUNK, CHUNK - 1, 1]
+CLASSES = len(LENGTHS) + 2
+
+
+def labels_of_long_classes(rows):
+    """Classes of LENGTHS rows, one of two full chunks, one of what is left.
+
+    The first chunk of the former has its last two rows in another segment than the
+    others. Some rows are ignored.
+    """
+    y = np.full(rows, len(LENGTHS) + 1)
+    y[::11] = IGNORED
+    first = 2 * SEGMENT - CHUNK + 2
+    y[first : first + 2 * CHUNK] = len(LENGTHS)
+    left = np.flatnonzero(y != len(LENGTHS))
+    chosen = np.random.default_rng(5).permutation(left)[: sum(LENGTHS)]
+    y[chosen] = np.repeat(np.arange(len(LENGTHS)), LENGTHS)
+    return y
+
+
+def added(terms):
+    """One after another, to zero."""
+    return 0.0 + np.add.accumulate(terms, axis=0)[-1]
+
+
+def sum_by_hand(terms, rows):
+    """Chunk by chunk, and within a chunk segment by segment."""
+    chunks = []
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        segments = np.unique(chunk // SEGMENT)
+        parts = [added(terms[chunk[chunk // SEGMENT == k]]) for k in segments]
+        chunks.append(added(np.array(parts)))
+    return added(np.array(chunks))
+
+
+@pytest.fixture(params=[1, 3, 8])
+def threads(request):
+    before = cl.get_num_threads()
+    cl.set_num_threads(request.param)
+    yield request.param
+    cl.set_num_threads(before)
+
+
+# With one or three threads and CLASSES classes the rows are in batch order, with 30 000
+# classes in class order; with eight threads float64 is in class order, too.
+@pytest.mark.thread_unsafe(reason="sets the number of threads")
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("classes", [CLASSES, 30_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+def test_rows_of_long_classes_are_added_by_chunk_and_segment(dtype, classes, weighted):
+    x, _, c = batch((70_000, 17), classes, dtype=dtype)
+    y = labels_of_long_classes(len(x))
+    w = np.random.default_rng(6).uniform(0, 2, len(x)) if weighted else None
+    options = {"sample_weight": w, "ignore_index": IGNORED}
+    weights = np.ones(len(x)) if w is None else w
+    terms = (x - c[y]).astype(np.float64) * weights[:, np.newaxis]
+    terms = np.hstack([terms, weights[:, np.newaxis]])
+
+    def sums(excluded):
+        rows = [np.flatnonzero((y == j) & ~excluded) for j in range(CLASSES)]
+        return np.array([sum_by_hand(terms, own) for own in rows])
+
+    expected = sums(np.zeros(len(x), bool))
+    names, total, counts = cl.class_sums(x, y, c, **options)
+    assert names.tolist() == list(range(CLASSES))
+    assert bits(total) == bits(expected[:, :-1].astype(dtype))
+    assert bits(counts) == bits(np.ascontiguousarray(expected[:, -1]))
+
+    # Rows that are not finite belong to no chunk. With these options the sum is added.
+    bad = np.arange(len(x)) % 101 == 7
+    x[bad, 3] = np.nan
+    expected = c.copy()
+    expected[:CLASSES] += sums(bad)[:, :-1]
+    rate = {"alpha": 1.0, "normalize": False}
+    for function in (cl.update_centers, cl.step):
+        centers = c.copy()
+        function(x, y, centers, **options, **rate)
+        assert bits(centers) == bits(expected)
+
+
 # --- the same from any memory and dtype that holds the same numbers -----------------
 
 
