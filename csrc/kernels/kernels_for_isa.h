@@ -122,8 +122,9 @@ is_nan(double v)
     return v != v;
 }
 
-/* May there be a row to be left out, given the total of the rows' 1/2 ||d||^2? The
- * weight of its class is then set to NaN, which marks a sum to be computed again. */
+/* May there be a row to be left out, given the total of the rows' 1/2 ||d||^2? Then a
+ * weight is set to NaN, which marks the sums to be computed again: the chunk's or, in
+ * batch order, that of the first class in the segment, which marks all sums. */
 CL_INLINE bool
 may_have_nonfinite(const cl_pass *pass, double total)
 {
@@ -189,7 +190,7 @@ add_chunks(const cl_pass *pass, int64_t label, int64_t from, int64_t to)
     return start_or_add(sum, chunk, D);
 }
 
-/* Batch order: has a segment a row that may have to be left out? */
+/* Batch order: may there be a row to be left out? */
 CL_INLINE bool
 is_marked(const cl_pass *pass)
 {
@@ -202,14 +203,15 @@ is_marked(const cl_pass *pass)
     return false;
 }
 
-/* A row that is left out is ignored for a while: its label is negative, but not -1. */
+/* The label of a row that is left out, which is below -1: as any negative label, it
+ * stands for an ignored row. Applied again, this gives the label back. */
 CL_INLINE int64_t
 left_out(int64_t label)
 {
     return -2 - label;
 }
 
-/* Batch order: ignore no more rows than before. */
+/* Batch order: no row is left out any more. */
 CL_INLINE void
 restore_labels(const cl_pass *pass)
 {

@@ -411,7 +411,7 @@ NAME(finalize_chunks)(const cl_pass *pass, double *sums)
     return finalized;
 }
 
-/* Returns the total of the rows' 1/2 ||d||^2. */
+/* Rows of a segment, whose sums are given. Returns the total of their 1/2 ||d||^2. */
 CL_INLINE double
 NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
                  int what)
@@ -512,7 +512,7 @@ NAME(finalize_sums)(const cl_pass *pass)
     return finalized;
 }
 
-/* Batch order: ignore the rows that are not finite. */
+/* Batch order: leave out the rows that are not finite. */
 static void
 NAME(leave_out_rows)(const cl_pass *pass)
 {
