@@ -14,6 +14,11 @@ enum {
     GRADIENT = 1,   /* store the gradient */
     ACCUMULATE = 2, /* add to the class's sum */
     SINGLETON = 4,  /* it is the class's only row: update the center at once */
+    SHORT = 8,      /* it has at most SHORT_ROW_VALUES values */
+};
+
+enum {
+    SHORT_ROW_VALUES = 3
 };
 
 /* A row of at most this many bytes is prefetched at once, a longer one line by line:

@@ -176,6 +176,15 @@ f64x8_total(f64x8 v)
     return two[0] + two[1];
 }
 
+/* f64x8_total() of lanes that are >= 0, from the third on zero. */
+CL_INLINE double
+f64x8_total_of_two(f64x8 v)
+{
+    double lane[2];
+    memcpy(lane, &v, sizeof(lane));
+    return lane[0] + lane[1];
+}
+
 /* memcpy, the size a multiple of that of a part. GCC would copy 16 bytes at a time. */
 CL_INLINE void
 copy_parts(void *to, const void *from, size_t size)
