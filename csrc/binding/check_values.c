@@ -14,9 +14,9 @@ read_reduction(py_call *call)
     if (value == NULL) {
         return true;
     }
-    for (cl_reduction i = CL_NONE; i <= CL_MEAN; i++) {
+    for (int i = CL_MEAN; i >= CL_NONE; i--) { /* the most frequent first */
         if (PyUnicode_CompareWithASCIIString(value, py_reduction_names[i]) == 0) {
-            call->loss_options.reduction = i;
+            call->loss_options.reduction = (cl_reduction)i;
             return true;
         }
     }
@@ -88,7 +88,7 @@ operand_of(const py_call *call, int argument, PyArrayObject *array)
 static bool
 check_no_overlap(const py_call *call, const operand *written, const operand *other)
 {
-    if (other->array == NULL) {
+    if (other->array == NULL || py_are_apart(&written->span, &other->span)) {
         return true;
     }
     const py_overlap overlap =

@@ -77,10 +77,13 @@ py_find_argument(PyObject *name)
     return -1;
 }
 
+/* Keywords are mostly in the order of the signature: the search begins at `first`, one
+ * after the last keyword. */
 static int
-find_keyword(PyObject *const interned[ARGUMENTS], PyObject *keyword)
+find_keyword(PyObject *const interned[ARGUMENTS], PyObject *keyword, int first)
 {
-    for (int i = 0; i < ARGUMENTS; i++) {
+    for (int n = 0, i = first; n < ARGUMENTS; n++, i++) {
+        i = i < ARGUMENTS ? i : 0;
         if (interned[i] == keyword) {
             return i;
         }
@@ -139,9 +142,10 @@ py_parse(py_call *call, PyObject *const interned[ARGUMENTS], PyObject *const *ar
         call->given[i] = args[i];
     }
     const Py_ssize_t n_keywords = keywords != NULL ? PyTuple_Size(keywords) : 0;
+    int found = -1;
     for (Py_ssize_t i = 0; i < n_keywords; i++) {
         PyObject *keyword = PyTuple_GetItem(keywords, i);
-        const int found = find_keyword(interned, keyword);
+        found = find_keyword(interned, keyword, found + 1);
         if (!assign(call, found, keyword, args[n_args + i])) {
             return false;
         }

@@ -76,6 +76,7 @@ typedef struct {
     PyArrayObject *weights;  /* labels.shape; float64, contiguous; or NULL */
     PyArrayObject *out;      /* a view of the caller's memory; or NULL */
     int row_axes;            /* axes of the labels: they index the rows of the batch */
+    bool code_ran; /* code of the caller, in a conversion of an argument, perhaps */
     int ignore_index_overflow; /* not 0 if ignore_index needs more than 64 bits */
     cl_batch batch;
     cl_loss_options loss_options;
