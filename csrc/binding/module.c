@@ -283,6 +283,17 @@ core_step_and_count(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
     return call_loss_operation(module, STEP_AND_COUNT, args, n_args, keywords);
 }
 
+PyDoc_STRVAR(step_of_class_doc,
+             "`step`, for CenterLoss: all arguments may be positional. Keywords take "
+             "longer.");
+
+static PyObject *
+core_step_of_class(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
+                   PyObject *keywords)
+{
+    return call_loss_operation(module, STEP_OF_CLASS, args, n_args, keywords);
+}
+
 /* ---------------------------------- update_centers, center_delta, class_sums */
 
 static PyArrayObject *
@@ -478,6 +489,7 @@ static PyMethodDef methods[] = {
     FUNCTION(update_centers),
     FUNCTION(step),
     FUNCTION(step_and_count),
+    FUNCTION(step_of_class),
     {"set_num_threads", core_set_num_threads, METH_O, set_num_threads_doc},
     {"get_num_threads", core_get_num_threads, METH_NOARGS, get_num_threads_doc},
     {"check", (PyCFunction)(void (*)(void))py_check, METH_VARARGS | METH_KEYWORDS,

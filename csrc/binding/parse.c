@@ -41,6 +41,11 @@ const py_signature py_signatures[FUNCTIONS] = {
                         .takes = LOSS_ARGUMENTS | UPDATE_ARGUMENTS,
                         .writes_centers = true,
                         .out = OUT_GRADIENT},
+    [STEP_OF_CLASS] = {.name = "step",
+                       .takes = LOSS_ARGUMENTS | UPDATE_ARGUMENTS,
+                       .writes_centers = true,
+                       .out = OUT_GRADIENT,
+                       .all_positional = true},
 };
 
 void
@@ -132,10 +137,11 @@ bool
 py_parse(py_call *call, PyObject *const interned[ARGUMENTS], PyObject *const *args,
          Py_ssize_t n_args, PyObject *keywords)
 {
-    if (n_args > CENTERS + 1) {
+    const int positional = call->signature->all_positional ? ARGUMENTS : CENTERS + 1;
+    if (n_args > positional) {
         PyErr_Format(PyExc_TypeError,
-                     "%s() takes 3 positional arguments but %zd were given",
-                     call->signature->name, n_args);
+                     "%s() takes %d positional arguments but %zd were given",
+                     call->signature->name, positional, n_args);
         return false;
     }
     for (Py_ssize_t i = 0; i < n_args; i++) {

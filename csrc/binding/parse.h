@@ -43,6 +43,8 @@ typedef struct {
     unsigned takes;      /* a bit 1 << ALPHA and so on for each optional argument */
     bool writes_centers; /* are the centers updated in place? */
     py_out out;
+    bool
+        all_positional; /* may all arguments be positional, not only the first three? */
 } py_signature;
 
 enum {
@@ -54,6 +56,7 @@ enum {
     UPDATE_CENTERS,
     STEP,
     STEP_AND_COUNT,
+    STEP_OF_CLASS,
     FUNCTIONS,
 };
 
