@@ -53,9 +53,11 @@ def training(results: Results) -> str:
     """Return the sentence about a training step with many classes."""
     ours, times = {}, {}
     for name in ("face", "many"):
-        ours[name] = seconds(results["training"][name], TRAINED)
+        own = seconds(results["training"][name], TRAINED)
         copied = seconds(results["training"][name], "PyTorch dense, trained")
-        times[name] = f"{copied / ours[name]:.0f} times"
+        assert own is not None
+        assert copied is not None
+        ours[name], times[name] = own, f"{copied / own:.0f} times"
     sentence = (
         f"A training step in PyTorch takes {1e3 * ours['many']:.1f} ms with "
         f"{_integer(300_000)} classes; the usual copied class takes [{times['many']}]"
@@ -73,7 +75,7 @@ def speed(results: Results, others: list[Results]) -> str:
         "`np.copyto` of the batch and its centers; one thread, float32; "
         f"{machine['processor']}, {machine['compiler']}, {machine['date']}. Lower is "
         f"faster, the fastest is bold. The [results]({_page(results)}) have the times "
-        "and quartiles, and `make bench` measures your machine."
+        "and quartiles, and `make\xa0bench` measures your machine."
     )
     elsewhere = [
         f"On {other['machine']['processor']} ([{other['machine']['date']}]"

@@ -48,7 +48,8 @@ class ByHand(Peer):
         )
 
     def step(self) -> float:
-        return self.loop(*next(self.arguments))
+        loss: float = self.loop(*next(self.arguments))
+        return loss
 
 
 def find_compiler() -> list[str] | None:
