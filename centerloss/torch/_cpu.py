@@ -6,7 +6,7 @@ old centers then raises an error.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -126,37 +126,39 @@ class _Attach(torch.autograd.Function):
     """Makes a loss a function of the embeddings, with a gradient that is known."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        embeddings: Tensor,
-        loss: Tensor,
-        gradient: Tensor,
-        batch: Batch,
-        settings: Settings,
-    ) -> Tensor:
+    def forward(ctx: Any, embeddings: Tensor, known: "_Known") -> Tensor:
         """Return the loss; save what `attach_backward` needs."""
-        save_for_backward(
-            ctx, embeddings, batch.labels, gradient, batch.sample_weight, settings
-        )
-        return loss.clone()
+        loss, gradient, labels, sample_weight, settings = known
+        save_for_backward(ctx, embeddings, labels, gradient, sample_weight, settings)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """Return the derivative by the embeddings; the other inputs have none."""
+        """Return the derivative by the embeddings; the other input has none."""
         (grad,) = grads
         # After loss.backward() the gradient is handed out as it is. A graph that is
         # kept needs it again, so there it is copied, by `attach_backward`.
         if _is_one(grad) and not _graph_is_kept():
             embeddings, _, gradient, _ = ctx.saved_tensors
-            by_embeddings = gradient.to(embeddings.dtype)
-        else:
-            by_embeddings = attach_backward(ctx, grad)
-        return by_embeddings, None, None, None, None
+            if gradient.dtype is not embeddings.dtype:  # to() takes long to do nothing
+                gradient = gradient.to(embeddings.dtype)
+            return gradient, None
+        return attach_backward(ctx, grad), None
+
+
+# Loss, gradient, labels, weights and settings. In a tuple, PyTorch leaves them alone:
+# the loss would need a copy if it were an input.
+_Known: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor | None, Settings]
+
+# `_Attach.apply` without what Function.apply does for transforms, which do not run here.
+_attach: Any = getattr(super(torch.autograd.Function, _Attach), "apply", _Attach.apply)
 
 
 def attach(batch: Batch, loss: Tensor, gradient: Tensor, settings: Settings) -> Tensor:
-    """Return the loss as a function of the embeddings that has this gradient."""
-    attached: Tensor = _Attach.apply(batch.embeddings, loss, gradient, batch, settings)
+    """Return the loss, as a function of the embeddings that has this gradient."""
+    embeddings, labels, _, sample_weight = batch
+    known = (loss, gradient, labels, sample_weight, settings)
+    attached: Tensor = _attach(embeddings, known)
     return attached
 
 

@@ -53,7 +53,7 @@ def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
 
 def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
     """Whether C can read the tensors and has the derivatives that are asked for."""
-    if embeddings.device.type != "cpu":
+    if not embeddings.is_cpu:
         return False
     weights_matter = sample_weight is not None and sample_weight.requires_grad
     if weights_matter and torch.is_grad_enabled():
@@ -62,8 +62,11 @@ def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
         return True  # pragma: no cover: torch.compile traces this line
     if _transform_runs():
         return False
-    given = (embeddings,) if sample_weight is None else (embeddings, sample_weight)
-    return all(forward_ad.unpack_dual(x).tangent is None for x in given)
+    if forward_ad.unpack_dual(embeddings).tangent is not None:
+        return False
+    return (
+        sample_weight is None or forward_ad.unpack_dual(sample_weight).tangent is None
+    )
 
 
 def _for_c(batch: Batch, function: str, settings: Settings) -> tuple[Batch, Batch, Any]:
