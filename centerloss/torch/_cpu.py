@@ -71,6 +71,32 @@ def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int]:
     return _loss_tensor(value, batch.centers), gradient, updated
 
 
+def try_step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int] | None:
+    """Return what `step` returns, or None, with nothing changed, if there is an error.
+
+    It takes less time than `step`, and embeddings that need a gradient.
+    """
+    embeddings, labels, centers, _ = batch
+    try:
+        gradient = empty_gradient(embeddings)
+        value, _, updated = _core.step_and_count(
+            embeddings.detach().numpy(),
+            labels.numpy(),
+            centers.numpy(),
+            alpha=settings.alpha,
+            normalize=settings.normalize,
+            skip_nonfinite=settings.skip_nonfinite,
+            reduction=settings.reduction,
+            loss_weight=settings.loss_weight,
+            ignore_index=settings.ignore_index,
+            out=gradient.numpy(),
+        )
+    except (TypeError, ValueError, IndexError, RuntimeError):
+        return None
+    increment_version(centers)
+    return _loss_tensor(value, centers), gradient, updated
+
+
 def update_centers(batch: Batch, settings: Settings) -> int:
     updated: int = _call(
         _core.update_centers,

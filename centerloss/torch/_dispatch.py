@@ -20,6 +20,41 @@ _transform_runs: Callable[[], bool] = getattr(
 )
 
 
+def is_usual(batch: Batch) -> bool:
+    """Whether a training step may call `usual_step` before anything is checked.
+
+    Rows have to be on the CPU in the centers' dtype, without weights. C or NumPy find
+    what else may be wrong.
+    """
+    embeddings, labels, centers, sample_weight = batch
+    return (
+        not torch.compiler.is_compiling()
+        and type(embeddings) is Tensor
+        and type(labels) is Tensor
+        and sample_weight is None
+        and embeddings.is_cpu
+        and embeddings.requires_grad
+        and embeddings.dtype is centers.dtype
+        and not embeddings.is_inference()  # as `_saveable`
+        and not labels.is_inference()
+        and not _transform_runs()
+        and forward_ad.unpack_dual(embeddings).tangent is None
+    )
+
+
+def usual_step(batch: Batch, settings: Settings) -> tuple[Tensor, int] | None:
+    """Return what `step` returns, or None if C refuses the batch; it is unchanged then.
+
+    Checks and conversions take a fifth of the time of a small training step. So they
+    come only after a refusal.
+    """
+    step = _cpu.try_step(batch, settings)
+    if step is None:
+        return None
+    loss, gradient, updated = step
+    return _cpu.attach(batch, loss, gradient, settings), updated
+
+
 def loss(batch: Batch, settings: Settings) -> Tensor:
     if not can_use_c(batch.embeddings, batch.sample_weight):
         _checks.check_call("loss", batch, settings)
