@@ -176,7 +176,7 @@ class _Attach(torch.autograd.Function):
 # the loss would need a copy if it were an input.
 _Known: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor | None, Settings]
 
-# `_Attach.apply` without what Function.apply does for transforms, which do not run here.
+# `_Attach.apply` without what Function.apply adds for transforms: none runs here.
 _attach: Any = getattr(super(torch.autograd.Function, _Attach), "apply", _Attach.apply)
 
 
