@@ -6,7 +6,8 @@ PIP := $(RUN) -m pip install -q --disable-pip-version-check
 READY := $(VENV)/.ready
 C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h)
 DOCSTRINGS := csrc/binding/docstrings.py centerloss/reference.py
-C_ELSEWHERE := $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/fuzz/*.h docs/*.c)
+C_ELSEWHERE := $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/fuzz/*.h docs/*.c) \
+	$(wildcard benchmarks/peers/*.c)
 
 # Tried in this order, unless one is named: `make PYTHON=python3.12 CC=clang test`.
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)

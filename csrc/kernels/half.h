@@ -1,9 +1,9 @@
 /*
- * Eight lanes of features in 16 bits: f16x8 for IEEE half precision, bf16x8 for
+ * Sixteen lanes of features in 16 bits: f16x16 for IEEE half precision, bf16x16 for
  * bfloat16 (the upper half of a float). Loads widen to float, which is exact; stores
  * round to nearest, ties to even.
  *
- * Conversions have no branches and convert all eight lanes, even if fewer are used.
+ * Conversions have no branches and convert all lanes, even if fewer are used.
  * With HAS_X86_64_V3 there are instructions for them, on one 16-byte vector; without,
  * there are loops.
  */
@@ -15,7 +15,7 @@
 #include "simd.h"
 
 #ifdef HAS_X86_64_V3
-typedef uint32_t u_part __attribute__((vector_size(VECTOR_BYTES / 2)));
+typedef uint32_t u_part __attribute__((vector_size(VECTOR_BYTES)));
 #endif
 
 CL_INLINE float
@@ -97,193 +97,215 @@ bfloat_from_float(float value)
 }
 
 #ifdef HAS_X86_64_V3
-CL_INLINE f32x8
-halves_unpack(__m128i halves)
-{
-    f32x8 v;
 #if VECTOR_BYTES == 64
-    v.part[0] = _mm256_cvtph_ps(halves);
-#else
-    v.part[0] = _mm_cvtph_ps(halves);
-    v.part[1] = _mm_cvtph_ps(_mm_unpackhi_epi64(halves, halves));
-#endif
-    return v;
+typedef __m256i h_part; /* 16-bit numbers for one f_part */
+
+CL_INLINE f_part
+halves_unpack(h_part halves)
+{
+    return _mm512_cvtph_ps(halves);
 }
 
-CL_INLINE __m128i
-halves_pack(f32x8 v)
+CL_INLINE h_part
+halves_pack(f_part v)
 {
-#if VECTOR_BYTES == 64
-    return _mm256_cvtps_ph(v.part[0], _MM_FROUND_TO_NEAREST_INT);
-#else
-    return _mm_unpacklo_epi64(_mm_cvtps_ph(v.part[0], _MM_FROUND_TO_NEAREST_INT),
-                              _mm_cvtps_ph(v.part[1], _MM_FROUND_TO_NEAREST_INT));
-#endif
-}
-#else
-/* Not inline: so much code is worth a call. */
-static CL_NOINLINE f32x8
-halves_unpack(const uint16_t *halves)
-{
-    float wide[LANES];
-    for (int k = 0; k < LANES; k++) {
-        wide[k] = half_to_float(halves[k]);
-    }
-    return f32x8_load(wide, LANES);
+    /* With GCC and no optimization, _mm512_cvtps_ph() is a macro that warns. */
+    return _mm512_maskz_cvtps_ph(0xffff, v, _MM_FROUND_TO_NEAREST_INT);
 }
 
-static CL_NOINLINE void
-halves_pack(uint16_t *halves, f32x8 v)
+CL_INLINE f_part
+bfloats_unpack(h_part bfloats)
 {
-    float wide[LANES];
-    f32x8_store(wide, v, LANES);
-    for (int k = 0; k < LANES; k++) {
-        halves[k] = half_from_float(wide[k]);
-    }
-}
-#endif
-
-CL_INLINE f32x8
-f16x8_load(const uint16_t *p, int n)
-{
-#ifdef HAS_X86_64_V3
-    __m128i some = _mm_setzero_si128();
-    memcpy(&some, p, (size_t)n * sizeof(*p));
-    return halves_unpack(some);
-#else
-    uint16_t some[LANES] = {0};
-    memcpy(some, p, (size_t)n * sizeof(*p));
-    return halves_unpack(some);
-#endif
+    return (f_part)_mm512_slli_epi32(_mm512_cvtepu16_epi32(bfloats), 16);
 }
 
-CL_INLINE void
-f16x8_store(uint16_t *p, f32x8 v, int n)
-{
-#ifdef HAS_X86_64_V3
-    const __m128i some = halves_pack(v);
-    memcpy(p, &some, (size_t)n * sizeof(*p));
-#else
-    uint16_t some[LANES];
-    halves_pack(some, v);
-    memcpy(p, some, (size_t)n * sizeof(*p));
-#endif
-}
-
-CL_INLINE void
-f16x8_stream(uint16_t *p, f32x8 v)
-{
-#ifdef HAS_X86_64_V3
-    _mm_stream_si128((__m128i *)p, halves_pack(v));
-#else
-    uint16_t halves[LANES];
-    f16x8_store(halves, v, LANES);
-    stream_store(p, halves, sizeof(halves));
-#endif
-}
-
-#ifdef HAS_X86_64_V3
-CL_INLINE f32x8
-bfloats_unpack(__m128i bfloats)
-{
-    f32x8 v;
-#if VECTOR_BYTES == 64
-    v.part[0] = (f_part)_mm256_slli_epi32(_mm256_cvtepu16_epi32(bfloats), 16);
-#else
-    v.part[0] = (f_part)_mm_unpacklo_epi16(_mm_setzero_si128(), bfloats);
-    v.part[1] = (f_part)_mm_unpackhi_epi16(_mm_setzero_si128(), bfloats);
-#endif
-    return v;
-}
-
-/* bfloat_from_float() of a part, left in the upper halves of 32-bit lanes. */
 CL_INLINE u_part
-bfloats_round(f_part value)
+choose_nan(f_part value, u_part nan, u_part other)
+{
+    const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    return (u_part)_mm512_mask_mov_epi32((__m512i)other, is_nan, (__m512i)nan);
+}
+
+CL_INLINE h_part
+narrow_bits(u_part bits)
+{
+    return _mm512_cvtepi32_epi16((__m512i)bits);
+}
+#else
+typedef __m128i h_part;
+
+CL_INLINE f_part
+halves_unpack(h_part halves)
+{
+    return _mm256_cvtph_ps(halves);
+}
+
+CL_INLINE h_part
+halves_pack(f_part v)
+{
+    return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
+}
+
+CL_INLINE f_part
+bfloats_unpack(h_part bfloats)
+{
+    return (f_part)_mm256_slli_epi32(_mm256_cvtepu16_epi32(bfloats), 16);
+}
+
+CL_INLINE u_part
+choose_nan(f_part value, u_part nan, u_part other)
+{
+    const __m256 is_nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
+    return (u_part)_mm256_blendv_ps((__m256)other, (__m256)nan, is_nan);
+}
+
+CL_INLINE h_part
+narrow_bits(u_part bits)
+{
+    return _mm_packus_epi32(_mm256_castsi256_si128((__m256i)bits),
+                            _mm256_extracti128_si256((__m256i)bits, 1));
+}
+#endif
+
+/* bfloat_from_float() of a part. */
+CL_INLINE h_part
+bfloats_pack(f_part value)
 {
     const u_part bits = (u_part)value;
     const u_part rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
     const u_part nan = bits | (0x40u << 16);
-#if VECTOR_BYTES == 64
-    const __mmask8 is_nan = _mm256_cmp_ps_mask(value, value, _CMP_UNORD_Q);
-    return (u_part)_mm256_mask_mov_epi32((__m256i)rounded, is_nan, (__m256i)nan);
-#else
-    const __m128 is_nan = _mm_cmpunord_ps(value, value);
-    return (u_part)_mm_blendv_ps((__m128)rounded, (__m128)nan, is_nan);
-#endif
+    return narrow_bits(choose_nan(value, nan, rounded) >> 16);
 }
 
-CL_INLINE __m128i
-bfloats_pack(f32x8 v)
+/* The i-th part of n numbers. */
+CL_INLINE h_part
+halves_load(const uint16_t *p, int i, int n)
 {
-#if VECTOR_BYTES == 64
-    const __m256i upper =
-        _mm256_setr_epi16(1, 3, 5, 7, 9, 11, 13, 15, 0, 0, 0, 0, 0, 0, 0, 0);
-    const __m256i rounded = (__m256i)bfloats_round(v.part[0]);
-    return _mm256_castsi256_si128(_mm256_permutexvar_epi16(upper, rounded));
-#else
-    return _mm_packus_epi32((__m128i)(bfloats_round(v.part[0]) >> 16),
-                            (__m128i)(bfloats_round(v.part[1]) >> 16));
-#endif
+    h_part some;
+    const int lanes = n - i * F_LANES < F_LANES ? n - i * F_LANES : F_LANES;
+    memset(&some, 0, sizeof(some));
+    memcpy(&some, p + i * F_LANES, (size_t)lanes * sizeof(*p));
+    return some;
 }
+
+CL_INLINE void
+halves_store(uint16_t *p, h_part halves, int i, int n)
+{
+    const int lanes = n - i * F_LANES < F_LANES ? n - i * F_LANES : F_LANES;
+    memcpy(p + i * F_LANES, &halves, (size_t)lanes * sizeof(*p));
+}
+
+CL_INLINE f32x16
+f16x16_load(const uint16_t *p, int n)
+{
+    f32x16 v = f32x16_zero();
+    for (int i = 0; i < parts(n, F_LANES); i++) {
+        v.part[i] = halves_unpack(halves_load(p, i, n));
+    }
+    return v;
+}
+
+CL_INLINE void
+f16x16_store(uint16_t *p, f32x16 v, int n)
+{
+    for (int i = 0; i < parts(n, F_LANES); i++) {
+        halves_store(p, halves_pack(v.part[i]), i, n);
+    }
+}
+
+CL_INLINE void
+f16x16_stream(uint16_t *p, f32x16 v)
+{
+    for (int i = 0; i < LANES / F_LANES; i++) {
+        const h_part halves = halves_pack(v.part[i]);
+        stream_store(p + i * F_LANES, &halves, sizeof(halves));
+    }
+}
+
+CL_INLINE f32x16
+bf16x16_load(const uint16_t *p, int n)
+{
+    f32x16 v = f32x16_zero();
+    for (int i = 0; i < parts(n, F_LANES); i++) {
+        v.part[i] = bfloats_unpack(halves_load(p, i, n));
+    }
+    return v;
+}
+
+CL_INLINE void
+bf16x16_store(uint16_t *p, f32x16 v, int n)
+{
+    for (int i = 0; i < parts(n, F_LANES); i++) {
+        halves_store(p, bfloats_pack(v.part[i]), i, n);
+    }
+}
+
+CL_INLINE void
+bf16x16_stream(uint16_t *p, f32x16 v)
+{
+    for (int i = 0; i < LANES / F_LANES; i++) {
+        const h_part bfloats = bfloats_pack(v.part[i]);
+        stream_store(p + i * F_LANES, &bfloats, sizeof(bfloats));
+    }
+}
+
 #else
-static CL_NOINLINE f32x8
-bfloats_unpack(const uint16_t *bfloats)
+/* Not inline: so much code is worth a call. */
+static CL_NOINLINE f32x16
+f16x16_load(const uint16_t *p, int n)
 {
     float wide[LANES];
-    for (int k = 0; k < LANES; k++) {
-        wide[k] = bfloat_to_float(bfloats[k]);
+    for (int k = 0; k < n; k++) {
+        wide[k] = half_to_float(p[k]);
     }
-    return f32x8_load(wide, LANES);
+    return f32x16_load(wide, n);
 }
 
 static CL_NOINLINE void
-bfloats_pack(uint16_t *bfloats, f32x8 v)
+f16x16_store(uint16_t *p, f32x16 v, int n)
 {
     float wide[LANES];
-    f32x8_store(wide, v, LANES);
-    for (int k = 0; k < LANES; k++) {
-        bfloats[k] = bfloat_from_float(wide[k]);
+    f32x16_store(wide, v, LANES);
+    for (int k = 0; k < n; k++) {
+        p[k] = half_from_float(wide[k]);
     }
 }
-#endif
 
-CL_INLINE f32x8
-bf16x8_load(const uint16_t *p, int n)
+CL_INLINE void
+f16x16_stream(uint16_t *p, f32x16 v)
 {
-#ifdef HAS_X86_64_V3
-    __m128i some = _mm_setzero_si128();
-    memcpy(&some, p, (size_t)n * sizeof(*p));
-    return bfloats_unpack(some);
-#else
-    uint16_t some[LANES] = {0};
-    memcpy(some, p, (size_t)n * sizeof(*p));
-    return bfloats_unpack(some);
-#endif
+    uint16_t halves[LANES];
+    f16x16_store(halves, v, LANES);
+    stream_store(p, halves, sizeof(halves));
+}
+
+static CL_NOINLINE f32x16
+bf16x16_load(const uint16_t *p, int n)
+{
+    float wide[LANES];
+    for (int k = 0; k < n; k++) {
+        wide[k] = bfloat_to_float(p[k]);
+    }
+    return f32x16_load(wide, n);
+}
+
+static CL_NOINLINE void
+bf16x16_store(uint16_t *p, f32x16 v, int n)
+{
+    float wide[LANES];
+    f32x16_store(wide, v, LANES);
+    for (int k = 0; k < n; k++) {
+        p[k] = bfloat_from_float(wide[k]);
+    }
 }
 
 CL_INLINE void
-bf16x8_store(uint16_t *p, f32x8 v, int n)
+bf16x16_stream(uint16_t *p, f32x16 v)
 {
-#ifdef HAS_X86_64_V3
-    const __m128i some = bfloats_pack(v);
-    memcpy(p, &some, (size_t)n * sizeof(*p));
-#else
-    uint16_t some[LANES];
-    bfloats_pack(some, v);
-    memcpy(p, some, (size_t)n * sizeof(*p));
-#endif
-}
-
-CL_INLINE void
-bf16x8_stream(uint16_t *p, f32x8 v)
-{
-#ifdef HAS_X86_64_V3
-    _mm_stream_si128((__m128i *)p, bfloats_pack(v));
-#else
     uint16_t bfloats[LANES];
-    bf16x8_store(bfloats, v, LANES);
+    bf16x16_store(bfloats, v, LANES);
     stream_store(p, bfloats, sizeof(bfloats));
-#endif
 }
+#endif
 
 #endif

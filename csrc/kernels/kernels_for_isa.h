@@ -13,13 +13,8 @@
 enum {
     GRADIENT = 1,   /* store the gradient */
     ACCUMULATE = 2, /* add to the class's sum */
-    SINGLETON = 4,  /* it is the class's only row: update the center at once */
-};
-
-/* A row of at most this many bytes is prefetched at once, a longer one line by line:
- * measured faster on rows of 512 bytes and of 2 KiB, respectively. */
-enum {
-    SHORT_ROW_BYTES = 1024
+    WEIGHTED = 4,   /* multiplied by the row's weight, which may be other than 1 */
+    SINGLETON = 8,  /* it is the class's only row: update the center at once */
 };
 
 /* Prefetch into the second-level cache, which takes many more lines at a time than the
@@ -35,6 +30,44 @@ prefetch(const char *p, int64_t size)
     (void)p;
     (void)size;
 #endif
+}
+
+/* What the loops over rows read from a pass. In a local variable, which no store to an
+ * array can change, the compiler keeps it in registers. */
+typedef struct {
+    const char *features, *centers;
+    int64_t feature_stride, center_stride;
+    char *gradient; /* or NULL */
+    int64_t gradient_stride;
+    bool nontemporal;
+    const double *weights;
+    double factor;
+    const int64_t *labels, *rows;
+    double *losses;
+    int64_t D;
+    int64_t prefetch_distance;
+} row_arrays;
+
+CL_INLINE row_arrays
+arrays_of(const cl_pass *pass)
+{
+    const cl_batch *b = pass->batch;
+    return (row_arrays){
+        .features = b->features,
+        .centers = b->centers,
+        .feature_stride = b->feature_stride,
+        .center_stride = b->center_stride,
+        .gradient = pass->gradient,
+        .gradient_stride = pass->gradient_stride,
+        .nontemporal = pass->nontemporal,
+        .weights = b->weights,
+        .factor = pass->factor,
+        .labels = pass->plan->labels,
+        .rows = pass->plan->rows,
+        .losses = pass->plan->losses,
+        .D = b->D,
+        .prefetch_distance = pass->prefetch_distance,
+    };
 }
 
 /* The last thing that a thread does in a pass. */
@@ -73,6 +106,14 @@ CL_INLINE bool
 is_finite(double v)
 {
     return v >= -DBL_MAX && v <= DBL_MAX;
+}
+
+/* A power of two that is a normal float, or zero. */
+CL_INLINE bool
+is_power_of_two(double v)
+{
+    const float f = (float)v;
+    return f == v && (bits_of_float(f) & 0x7fffffu) == 0;
 }
 
 CL_INLINE bool
@@ -118,9 +159,9 @@ add_segments(const cl_pass *pass, int64_t label)
 
 #define FEATURE float
 #define CENTER float
-#define CENTERS f32x8
-#define ON_CENTERS(op) f32x8_##op
-#define ON_FEATURES(op) f32x8_##op
+#define CENTERS f32x16
+#define ON_CENTERS(op) f32x16_##op
+#define ON_FEATURES(op) f32x16_##op
 #define NAME(base) base##_float32
 #include "kernels_template.h"
 #undef FEATURE
@@ -128,13 +169,13 @@ add_segments(const cl_pass *pass, int64_t label)
 #undef NAME
 
 #define FEATURE uint16_t
-#define ON_FEATURES(op) f16x8_##op
+#define ON_FEATURES(op) f16x16_##op
 #define NAME(base) base##_float16_float32
 #include "kernels_template.h"
 #undef ON_FEATURES
 #undef NAME
 
-#define ON_FEATURES(op) bf16x8_##op
+#define ON_FEATURES(op) bf16x16_##op
 #define NAME(base) base##_bfloat16_float32
 #include "kernels_template.h"
 #undef FEATURE
@@ -146,9 +187,9 @@ add_segments(const cl_pass *pass, int64_t label)
 
 #define FEATURE double
 #define CENTER double
-#define CENTERS f64x8
-#define ON_CENTERS(op) f64x8_##op
-#define ON_FEATURES(op) f64x8_##op
+#define CENTERS f64x16
+#define ON_CENTERS(op) f64x16_##op
+#define ON_FEATURES(op) f64x16_##op
 #define NAME(base) base##_float64
 #include "kernels_template.h"
 

@@ -3,9 +3,10 @@
  * kernels_for_isa.h once per pair. Its parameters:
  *
  *     FEATURE, CENTER    the element types
- *     CENTERS            f32x8 or f64x8: eight values of a center
- *     ON_CENTERS(op)     f32x8_op or f64x8_op
- *     ON_FEATURES(op)    f32x8_op, f64x8_op, f16x8_op or bf16x8_op: load, store, stream
+ *     CENTERS            f32x16 or f64x16: sixteen values of a center
+ *     ON_CENTERS(op)     f32x16_op or f64x16_op
+ *     ON_FEATURES(op)    the same for f32x16, f64x16, f16x16 or bf16x16: load, store
+ *                        and stream
  *     NAME(base)         base with a suffix of the pair
  *
  * README.md beside the folder derives what is computed here.
@@ -23,33 +24,39 @@ typedef struct {
     double weight;              /* w_i */
     double *restrict sum;       /* ACCUMULATE: (D,) sum of w_i d_i so far */
     double rate;                /* SINGLETON: c += rate * d */
+    bool rate_is_exact;         /* is rate a power of two? */
     const char *next_x;         /* a later row, prefetched meanwhile, or NULL */
     const char *next_c;         /* its center; prefetched if next_x is not NULL */
 } NAME(row_task);
 
 /* c + rate * sum */
 CL_INLINE CENTERS
-NAME(moved)(CENTERS c, f64x8 sum, double rate, int n)
+NAME(moved)(CENTERS c, f64x16 sum, double rate, int n)
 {
-    f64x8 wide = f64x8_add(ON_CENTERS(widen)(c, n), f64x8_scale(sum, rate, n), n);
+    f64x16 wide = f64x16_add(ON_CENTERS(widen)(c, n), f64x16_scale(sum, rate, n), n);
     return ON_CENTERS(narrow)(wide, n);
 }
 
 /* n columns of a row, from column j on: everything that is computed per element.
  * Returns squares + d * d. */
-CL_INLINE f64x8
-NAME(block)(f64x8 squares, const NAME(row_task) * row, int64_t j, int what, int n)
+CL_INLINE f64x16
+NAME(block)(f64x16 squares, const NAME(row_task) * row, int64_t j, int what, int n)
 {
     const CENTERS c = ON_CENTERS(load)(row->c + j, n);
     const CENTERS d = ON_CENTERS(sub)(ON_FEATURES(load)(row->x + j, n), c, n);
-    const f64x8 wide = ON_CENTERS(widen)(d, n);
+    const f64x16 wide = ON_CENTERS(widen)(d, n);
     if (what & SINGLETON) {
-        ON_CENTERS(store)(row->updated + j, NAME(moved)(c, wide, row->rate, n), n);
+        ON_CENTERS(store)(row->old + j, c, n);
+        const CENTERS moved = row->rate_is_exact
+                                  ? ON_CENTERS(add_scaled)(c, d, row->rate, n)
+                                  : NAME(moved)(c, wide, row->rate, n);
+        ON_CENTERS(store)(row->updated + j, moved, n);
     }
     if (what & ACCUMULATE) {
-        const f64x8 weighted = f64x8_scale(wide, row->weight, n);
-        f64x8_store(row->sum + j, f64x8_add(f64x8_load(row->sum + j, n), weighted, n),
-                    n);
+        const f64x16 weighted =
+            what & WEIGHTED ? f64x16_scale(wide, row->weight, n) : wide;
+        f64x16_store(row->sum + j,
+                     f64x16_add(f64x16_load(row->sum + j, n), weighted, n), n);
     }
     if (what & GRADIENT) {
         const CENTERS gradient = ON_CENTERS(scale)(d, row->scale, n);
@@ -60,116 +67,89 @@ NAME(block)(f64x8 squares, const NAME(row_task) * row, int64_t j, int what, int 
             ON_FEATURES(store)(row->gradient + j, gradient, n);
         }
     }
-    return f64x8_add(squares, f64x8_mul(wide, wide, n), n);
+    return ON_CENTERS(add_squares)(squares, wide, n);
 }
 
-/* A whole row; returns 1/2 ||d||^2. Two sets of lanes keep the processor's adders
- * busy. */
+/* A whole row; returns 1/2 ||d||^2. */
 CL_INLINE double
 NAME(row)(const NAME(row_task) * row, int64_t D, int what)
 {
-    const int64_t x_step = 2 * LANES * sizeof(FEATURE);
-    const int64_t c_step = 2 * LANES * sizeof(CENTER);
-    f64x8 even = f64x8_zero(), odd = f64x8_zero();
+    f64x16 squares = f64x16_zero();
     int64_t j = 0;
-    for (; j + 2 * LANES <= D; j += 2 * LANES) {
+    for (; j + LANES <= D; j += LANES) {
         if (row->next_x != NULL) {
-            prefetch(row->next_x + j * (int64_t)sizeof(FEATURE), x_step);
-            prefetch(row->next_c + j * (int64_t)sizeof(CENTER), c_step);
+            prefetch(row->next_x + j * (int64_t)sizeof(FEATURE),
+                     LANES * sizeof(FEATURE));
+            prefetch(row->next_c + j * (int64_t)sizeof(CENTER), LANES * sizeof(CENTER));
         }
-        if (what & SINGLETON) {
-            copy_parts(row->old + j, row->c + j, 2 * LANES * sizeof(CENTER));
-        }
-        even = NAME(block)(even, row, j, what, LANES);
-        odd = NAME(block)(odd, row, j + LANES, what, LANES);
+        squares = NAME(block)(squares, row, j, what, LANES);
     }
-    if (what & SINGLETON) {
-        memcpy(row->old + j, row->c + j, (size_t)(D - j) * sizeof(CENTER));
+    if (row->next_x != NULL) { /* the last line, of a row that starts within a line */
+        prefetch(row->next_x + D * (int64_t)sizeof(FEATURE) - 1, 1);
+        prefetch(row->next_c + D * (int64_t)sizeof(CENTER) - 1, 1);
     }
     if (D & 8) {
-        even = NAME(block)(even, row, j, what, 8);
+        squares = NAME(block)(squares, row, j, what, 8);
         j += 8;
     }
     if (D & 4) {
-        even = NAME(block)(even, row, j, what, 4);
+        squares = NAME(block)(squares, row, j, what, 4);
         j += 4;
     }
     if (D & 2) {
-        even = NAME(block)(even, row, j, what, 2);
+        squares = NAME(block)(squares, row, j, what, 2);
         j += 2;
     }
     if (D & 1) {
-        even = NAME(block)(even, row, j, what, 1);
+        squares = NAME(block)(squares, row, j, what, 1);
     }
-    return 0.5 * f64x8_total(f64x8_add(even, odd, LANES));
+    return 0.5 * f64x16_total(squares);
 }
 
 /* Row i of the batch, which is of class `label`. `sum` is the class's, or NULL. */
 CL_INLINE void
-NAME(init_row_task)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t label,
+NAME(init_row_task)(NAME(row_task) * row, const row_arrays *a, int64_t i, int64_t label,
                     double *sum)
 {
-    const cl_batch *b = pass->batch;
-    row->x = (const FEATURE *)(b->features + i * b->feature_stride);
-    row->c = (const CENTER *)(b->centers + label * b->center_stride);
+    row->x = (const FEATURE *)(a->features + i * a->feature_stride);
+    row->c = (const CENTER *)(a->centers + label * a->center_stride);
     row->gradient = NULL;
-    row->nontemporal = pass->nontemporal;
-    if (pass->gradient != NULL) {
-        row->gradient = (FEATURE *)(pass->gradient + i * pass->gradient_stride);
+    if (a->gradient != NULL) {
+        row->gradient = (FEATURE *)(a->gradient + i * a->gradient_stride);
     }
-    row->weight = b->weights != NULL ? b->weights[i] : 1.0;
-    row->scale = (CENTER)(row->weight * pass->factor);
+    row->nontemporal = a->nontemporal;
+    row->weight = a->weights != NULL ? a->weights[i] : 1.0;
+    row->scale = (CENTER)(row->weight * a->factor);
     row->sum = sum;
-    row->next_x = NULL;
-    row->next_c = (const char *)row->c;
+    row->next_x = row->next_c = NULL;
 }
 
-/* Prefetch row `later` and its center, unless that is the current one: rows in class
- * order, and centers in batch order, are scattered, and the processor cannot guess
- * where the next one is. Short rows at once; long rows line by line while the current
- * row is computed, so the prefetches do not delay its loads. */
-static CL_NOINLINE void
-NAME(prefetch_row)(NAME(row_task) * row, const cl_pass *pass, int64_t i, int64_t later)
+/* Prefetch row `later` and its center while this one is computed, line by line, so that
+ * the prefetches do not delay its loads: rows in class order, and centers in batch
+ * order, are scattered, and the processor cannot guess where the next one is. */
+CL_INLINE void
+NAME(prefetch_row)(NAME(row_task) * row, const row_arrays *a, int64_t later)
 {
-    const cl_batch *b = pass->batch;
-    const cl_plan *plan = pass->plan;
-    const int64_t label = plan->labels[later];
-    const int64_t x_bytes = b->D * (int64_t)sizeof(FEATURE);
-    const int64_t c_bytes = b->D * (int64_t)sizeof(CENTER);
-    const bool is_short = x_bytes <= SHORT_ROW_BYTES;
-    /* The last line is always prefetched at once: a row that starts within a line
-     * reaches into one more than its length tells. */
-    const char *x = b->features + later * b->feature_stride;
-    prefetch(x, is_short ? x_bytes : 0);
-    prefetch(x + x_bytes - 1, 1);
-    row->next_x = is_short ? NULL : x;
-    if (label >= 0 && label != plan->labels[i]) {
-        const char *c = b->centers + label * b->center_stride;
-        prefetch(c, is_short ? c_bytes : 0);
-        prefetch(c + c_bytes - 1, 1);
-        row->next_c = c;
-        if (plan->in_batch_order && row->sum != NULL) {
-            const double *sum = row->sum + (label - plan->labels[i]) * plan->sum_size;
-            prefetch((const char *)sum, (b->D + 1) * (int64_t)sizeof(*sum));
-        }
-    }
+    const int64_t label = a->labels[later];
+    row->next_x = a->features + later * a->feature_stride;
+    row->next_c = label >= 0 ? a->centers + label * a->center_stride : row->next_x;
 }
 
 CL_INLINE void
 NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
 {
-    const cl_batch *b = pass->batch;
+    const row_arrays a = arrays_of(pass);
     for (int64_t i = first; i < last; i++) {
-        const int64_t label = pass->plan->labels[i];
+        const int64_t label = a.labels[i];
         if (label < 0) {
             continue;
         }
         NAME(row_task) row;
-        NAME(init_row_task)(&row, pass, i, label, NULL);
-        if (pass->prefetch_distance > 0 && i + pass->prefetch_distance < last) {
-            NAME(prefetch_row)(&row, pass, i, i + pass->prefetch_distance);
+        NAME(init_row_task)(&row, &a, i, label, NULL);
+        if (a.prefetch_distance > 0 && i + a.prefetch_distance < last) {
+            NAME(prefetch_row)(&row, &a, i + a.prefetch_distance);
         }
-        pass->plan->losses[i] = row.weight * NAME(row)(&row, b->D, what);
+        a.losses[i] = row.weight * NAME(row)(&row, a.D, what);
     }
 }
 
@@ -191,14 +171,15 @@ CL_INLINE void
 NAME(finalize_block)(const cl_pass *pass, const double *sum, double normalizer,
                      const CENTER *c, CENTER *out, int n)
 {
-    const f64x8 total = f64x8_load(sum, n);
+    const f64x16 total = f64x16_load(sum, n);
     if (pass->finalize == CL_UPDATE) {
         const CENTERS old = ON_CENTERS(load)(c, n);
         ON_CENTERS(store)(out, NAME(moved)(old, total, pass->alpha * normalizer, n), n);
     }
     else {
         const double factor = pass->finalize == CL_DELTA ? -normalizer : 1.0;
-        const f64x8 value = f64x8_add(f64x8_scale(total, factor, n), f64x8_zero(), n);
+        const f64x16 value =
+            f64x16_add(f64x16_scale(total, factor, n), f64x16_zero(), n);
         ON_CENTERS(store)(out, ON_CENTERS(narrow)(value, n), n);
     }
 }
@@ -232,31 +213,31 @@ NAME(finalize_class)(const cl_pass *pass, int64_t label, int64_t class_index,
     }
 }
 
-/* The row at a position in class order; returns 1/2 ||d||^2. `sum` is the class's or,
- * for SINGLETON, where the old center is kept. */
+/* The row at a position in class order, of the `counted` ones; returns 1/2 ||d||^2.
+ * `sum` is the class's or, for SINGLETON, where the old center is kept. */
 CL_INLINE double
-NAME(process_row)(const cl_pass *pass, int64_t position, int64_t label, double *sum,
-                  int what)
+NAME(process_row)(const row_arrays *a, int64_t position, int64_t counted, int64_t label,
+                  double *sum, double rate, int what)
 {
-    const cl_plan *plan = pass->plan;
-    const int64_t i = plan->rows[position];
+    const int64_t i = a->rows[position];
     NAME(row_task) row;
-    NAME(init_row_task)(&row, pass, i, label, sum);
+    NAME(init_row_task)(&row, a, i, label, sum);
     if (what & SINGLETON) {
-        row.updated = (CENTER *)(pass->centers + label * pass->batch->center_stride);
+        row.updated = (CENTER *)(a->centers + label * a->center_stride);
         row.old = (CENTER *)sum;
-        row.rate = pass->alpha * class_normalizer(pass, 1.0);
+        row.rate = rate;
+        row.rate_is_exact = is_power_of_two(rate);
     }
-    const int64_t later = position + pass->prefetch_distance;
-    if (later > position && later < plan->counted) {
-        NAME(prefetch_row)(&row, pass, i, plan->rows[later]);
+    const int64_t later = position + a->prefetch_distance;
+    if (later > position && later < counted) {
+        NAME(prefetch_row)(&row, a, a->rows[later]);
     }
-    const double loss = NAME(row)(&row, pass->batch->D, what);
+    const double loss = NAME(row)(&row, a->D, what);
     if (what & GRADIENT) {
-        plan->losses[i] = row.weight * loss;
+        a->losses[i] = row.weight * loss;
     }
     if (what & ACCUMULATE) {
-        sum[pass->batch->D] += row.weight;
+        sum[a->D] += row.weight;
     }
     return loss;
 }
@@ -269,7 +250,8 @@ NAME(sum_finite_rows)(const cl_pass *pass, int64_t start, int64_t stop, int64_t 
                       double *sums)
 {
     const cl_plan *plan = pass->plan;
-    const int64_t D = pass->batch->D;
+    const row_arrays a = arrays_of(pass);
+    const int64_t D = a.D;
     double *chunk_sum = sums + plan->sum_size;
     double *segment_sum = chunk_sum + plan->sum_size;
     clear_sum(sums, D);
@@ -279,7 +261,7 @@ NAME(sum_finite_rows)(const cl_pass *pass, int64_t start, int64_t stop, int64_t 
     for (int64_t position = start; position < stop; position++) {
         const int64_t i = plan->rows[position];
         NAME(row_task) row;
-        NAME(init_row_task)(&row, pass, i, label, segment_sum);
+        NAME(init_row_task)(&row, &a, i, label, segment_sum);
         if (!is_finite(NAME(row)(&row, D, 0))) {
             continue;
         }
@@ -293,7 +275,7 @@ NAME(sum_finite_rows)(const cl_pass *pass, int64_t start, int64_t stop, int64_t 
             add_sum(sums, chunk_sum, D);
             clear_sum(chunk_sum, D);
         }
-        NAME(row)(&row, D, ACCUMULATE);
+        NAME(row)(&row, D, ACCUMULATE | WEIGHTED);
         segment_sum[D] += row.weight;
         counted++;
     }
@@ -323,38 +305,41 @@ NAME(finalize_rows)(const cl_pass *pass, int64_t start, int64_t stop,
  * row's d is the sum. (Added to zero, a negative zero would be a plain one, but d is
  * never one where c is: c comes out the same.) */
 CL_INLINE int64_t
-NAME(singleton)(const cl_pass *pass, int64_t position, int64_t label, double *old)
+NAME(singleton)(const cl_pass *pass, const row_arrays *a, int64_t position,
+                int64_t label, double *old)
 {
-    const cl_batch *b = pass->batch;
-    const double loss =
-        NAME(process_row)(pass, position, label, old, GRADIENT | SINGLETON);
+    const double rate = pass->alpha * class_normalizer(pass, 1.0);
+    const double loss = NAME(process_row)(a, position, pass->plan->counted, label, old,
+                                          rate, GRADIENT | SINGLETON);
     if (may_have_nonfinite(pass, loss)) {
-        memcpy(pass->centers + label * b->center_stride, old,
-               (size_t)b->D * sizeof(CENTER));
+        memcpy(pass->centers + label * a->center_stride, old,
+               (size_t)a->D * sizeof(CENTER));
         return 0;
     }
     return 1;
 }
 
 CL_INLINE int64_t
-NAME(chunk)(const cl_pass *pass, const cl_chunk *chunk, double *sums, int what)
+NAME(chunk)(const cl_pass *pass, const row_arrays *a, const cl_chunk *chunk,
+            double *sums, int what)
 {
     const cl_plan *plan = pass->plan;
-    const int64_t D = pass->batch->D;
+    const int64_t D = a->D;
     const int64_t start = chunk[0].start, stop = chunk[1].start;
-    const int64_t label = plan->labels[plan->rows[start]];
+    const int64_t label = a->labels[a->rows[start]];
     const bool is_whole_class = chunk->partial < 0;
     /* Without a gradient it is not worth loops of its own. */
     if (what & GRADIENT && is_whole_class && stop - start == 1 &&
-        pass->finalize == CL_UPDATE && pass->batch->weights == NULL) {
-        return NAME(singleton)(pass, start, label, sums);
+        pass->finalize == CL_UPDATE && a->weights == NULL) {
+        return NAME(singleton)(pass, a, start, label, sums);
     }
     double *segment_sum = sums, total = 0;
     for (int64_t from = start, to; from < stop; from = to) {
         to = segment_end(plan, from, stop);
         clear_sum(segment_sum, D);
         for (int64_t position = from; position < to; position++) {
-            total += NAME(process_row)(pass, position, label, segment_sum, what);
+            total += NAME(process_row)(a, position, plan->counted, label, segment_sum,
+                                       0.0, what);
         }
         if (segment_sum != sums) {
             add_sum(sums, segment_sum, D);
@@ -376,9 +361,10 @@ CL_INLINE int64_t
 NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
                 int what)
 {
+    const row_arrays a = arrays_of(pass);
     int64_t finalized = 0;
     for (int64_t k = first; k < last; k++) {
-        finalized += NAME(chunk)(pass, &pass->plan->chunks[k], sums, what);
+        finalized += NAME(chunk)(pass, &a, &pass->plan->chunks[k], sums, what);
     }
     return finalized;
 }
@@ -386,10 +372,17 @@ NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
 static int64_t
 NAME(chunks)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
 {
-    const int64_t finalized =
-        pass->gradient == NULL
-            ? NAME(chunks_as)(pass, first, last, sums, ACCUMULATE)
-            : NAME(chunks_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
+    int64_t finalized;
+    if (pass->gradient == NULL) {
+        finalized = NAME(chunks_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED);
+    }
+    else if (pass->batch->weights == NULL) {
+        finalized = NAME(chunks_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
+    }
+    else {
+        finalized =
+            NAME(chunks_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED | GRADIENT);
+    }
     finish_stores(pass);
     return finalized;
 }
@@ -423,25 +416,26 @@ CL_INLINE double
 NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
                  int what)
 {
-    const cl_plan *plan = pass->plan;
-    const int64_t D = pass->batch->D;
+    const row_arrays a = arrays_of(pass);
+    const int64_t sum_size = pass->plan->sum_size;
     double total = 0;
     for (int64_t i = first; i < last; i++) {
-        const int64_t label = plan->labels[i];
+        const int64_t label = a.labels[i];
         if (label < 0) {
             continue;
         }
-        double *sum = sums + label * plan->sum_size;
+        double *sum = sums + label * sum_size;
         NAME(row_task) row;
-        NAME(init_row_task)(&row, pass, i, label, sum);
-        if (pass->prefetch_distance > 0 && i + pass->prefetch_distance < last) {
-            NAME(prefetch_row)(&row, pass, i, i + pass->prefetch_distance);
+        NAME(init_row_task)(&row, &a, i, label, sum);
+        if (a.prefetch_distance > 0) {
+            row.next_x = (const char *)row.x + a.prefetch_distance * a.feature_stride;
+            row.next_c = row.next_x;
         }
-        const double loss = NAME(row)(&row, D, what);
+        const double loss = NAME(row)(&row, a.D, what);
         total += loss;
-        sum[D] += row.weight;
+        sum[a.D] += row.weight;
         if (what & GRADIENT) {
-            plan->losses[i] = row.weight * loss;
+            a.losses[i] = row.weight * loss;
         }
     }
     return total;
@@ -452,10 +446,17 @@ NAME(segment)(const cl_pass *pass, int64_t first, int64_t last, double *sums)
 {
     const int64_t n = pass->batch->K * pass->plan->sum_size;
     memset(sums, 0, (size_t)n * sizeof(*sums));
-    const double total =
-        pass->gradient == NULL
-            ? NAME(segment_as)(pass, first, last, sums, ACCUMULATE)
-            : NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
+    double total;
+    if (pass->gradient == NULL) {
+        total = NAME(segment_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED);
+    }
+    else if (pass->batch->weights == NULL) {
+        total = NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);
+    }
+    else {
+        total =
+            NAME(segment_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED | GRADIENT);
+    }
     finish_stores(pass);
     if (may_have_nonfinite(pass, total)) {
         for (int64_t label = 0; label < pass->batch->K; label++) {
@@ -471,6 +472,7 @@ NAME(sum_finite_batch)(const cl_pass *pass)
 {
     const cl_batch *b = pass->batch;
     const cl_plan *plan = pass->plan;
+    const row_arrays a = arrays_of(pass);
     const int64_t n = plan->segments * b->K * plan->sum_size;
     memset(plan->sums, 0, (size_t)n * sizeof(*plan->sums));
     for (int64_t i = 0; i < b->B; i++) {
@@ -480,9 +482,9 @@ NAME(sum_finite_batch)(const cl_pass *pass)
         }
         double *sum = plan->sums + (i / SEGMENT_ROWS * b->K + label) * plan->sum_size;
         NAME(row_task) row;
-        NAME(init_row_task)(&row, pass, i, label, sum);
+        NAME(init_row_task)(&row, &a, i, label, sum);
         if (is_finite(NAME(row)(&row, b->D, 0))) {
-            NAME(row)(&row, b->D, ACCUMULATE);
+            NAME(row)(&row, b->D, ACCUMULATE | WEIGHTED);
             sum[b->D] += row.weight;
         }
         else {

@@ -77,16 +77,18 @@ cl_sum(const double *v, int64_t n)
         const int64_t half = (n / 2 + RUN - 1) / RUN * RUN;
         return cl_sum(v, half) + cl_sum(v + half, n - half);
     }
-    f64x8 lanes = f64x8_zero();
+    double lane[8] = {0};
     int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        lanes = f64x8_add(lanes, f64x8_load(v + i, LANES), LANES);
+    for (; i + 8 <= n; i += 8) {
+        for (int k = 0; k < 8; k++) {
+            lane[k] += v[i + k];
+        }
     }
     double rest = 0;
     for (; i < n; i++) {
         rest += v[i];
     }
-    return f64x8_total(lanes) + rest;
+    return eight_total(lane) + rest;
 }
 
 /* W. The losses are not computed yet, so their memory holds the weights. */
