@@ -35,7 +35,7 @@ def is_usual(batch: Batch) -> bool:
         and embeddings.is_cpu
         and embeddings.requires_grad
         and embeddings.dtype is centers.dtype
-        and not embeddings.is_inference()  # as `_saveable`
+        and not embeddings.is_inference()  # it could not be saved
         and not labels.is_inference()
         and not _transform_runs()
         and forward_ad.unpack_dual(embeddings).tangent is None
@@ -45,7 +45,7 @@ def is_usual(batch: Batch) -> bool:
 def usual_step(batch: Batch, settings: Settings) -> tuple[Tensor, int] | None:
     """Return what `step` returns, or None if C refuses the batch; it is unchanged then.
 
-    Checks and conversions take a fifth of the time of a small training step. So they
+    Checks and conversions take a tenth of the time of a small training step. So they
     come only after a refusal.
     """
     step = _cpu.try_step(batch, settings)
