@@ -15,6 +15,7 @@ enum {
     ACCUMULATE = 2, /* add to the class's sum */
     WEIGHTED = 4,   /* multiplied by the row's weight, which may be other than 1 */
     SINGLETON = 8,  /* it is the class's only row: update the center at once */
+    EXACT_RATE = 16 /* the rate of that update is a power of two */
 };
 
 /* Prefetch into the second-level cache, which takes many more lines at a time than the
