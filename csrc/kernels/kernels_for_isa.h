@@ -11,11 +11,12 @@
 /* What a pass does with a row besides computing its loss. Constants wherever they are
  * used, so the loops do not test them. */
 enum {
-    GRADIENT = 1,   /* store the gradient */
-    ACCUMULATE = 2, /* add to the class's sum */
-    WEIGHTED = 4,   /* multiplied by the row's weight, which may be other than 1 */
-    SINGLETON = 8,  /* it is the class's only row: update the center at once */
-    SHORT = 16,     /* it has at most SHORT_ROW_VALUES values */
+    GRADIENT = 1,    /* store the gradient */
+    ACCUMULATE = 2,  /* add to the class's sum */
+    WEIGHTED = 4,    /* multiplied by the row's weight, which may be other than 1 */
+    SINGLETON = 8,   /* it is the class's only row: update the center at once */
+    EXACT_RATE = 16, /* the rate of that update is a power of two */
+    SHORT = 32,      /* the row has at most SHORT_ROW_VALUES values */
 };
 
 enum {

@@ -24,7 +24,6 @@ typedef struct {
     double weight;              /* w_i */
     double *restrict sum;       /* ACCUMULATE: (D,) sum of w_i d_i so far */
     double rate;                /* SINGLETON: c += rate * d */
-    bool rate_is_exact;         /* is rate a power of two? */
     const char *next_x;         /* a later row, prefetched meanwhile, or NULL */
     const char *next_c;         /* its center; prefetched if next_x is not NULL */
 } NAME(row_task);
@@ -47,7 +46,7 @@ NAME(block)(f64x16 squares, const NAME(row_task) * row, int64_t j, int what, int
     const f64x16 wide = ON_CENTERS(widen)(d, n);
     if (what & SINGLETON) {
         ON_CENTERS(store)(row->old + j, c, n);
-        const CENTERS moved = row->rate_is_exact
+        const CENTERS moved = what & EXACT_RATE
                                   ? ON_CENTERS(add_scaled)(c, d, row->rate, n)
                                   : NAME(moved)(c, wide, row->rate, n);
         ON_CENTERS(store)(row->updated + j, moved, n);
@@ -75,8 +74,9 @@ CL_INLINE double
 NAME(row)(const NAME(row_task) * row, int64_t D, int what)
 {
     f64x16 squares = f64x16_zero();
+    const int64_t whole = D / LANES * LANES;
     int64_t j = 0;
-    for (; j + LANES <= D; j += LANES) {
+    for (; j < whole; j += LANES) {
         if (row->next_x != NULL) {
             prefetch(row->next_x + j * (int64_t)sizeof(FEATURE),
                      LANES * sizeof(FEATURE));
@@ -242,7 +242,6 @@ NAME(process_row)(const row_arrays *a, int64_t position, int64_t counted, int64_
         row.updated = (CENTER *)(a->centers + label * a->center_stride);
         row.old = (CENTER *)sum;
         row.rate = rate;
-        row.rate_is_exact = is_power_of_two(rate);
     }
     const int64_t later = position + a->prefetch_distance;
     if (later > position && later < counted) {
@@ -325,8 +324,13 @@ NAME(singleton)(const cl_pass *pass, const row_arrays *a, int64_t position,
                 int64_t label, double *old)
 {
     const double rate = pass->alpha * class_normalizer(pass, 1.0);
-    const double loss = NAME(process_row)(a, position, pass->plan->counted, label, old,
-                                          rate, GRADIENT | SINGLETON);
+    const int64_t counted = pass->plan->counted;
+    const int what = GRADIENT | SINGLETON;
+    const double loss =
+        is_power_of_two(rate)
+            ? NAME(process_row)(a, position, counted, label, old, rate,
+                                what | EXACT_RATE)
+            : NAME(process_row)(a, position, counted, label, old, rate, what);
     if (may_have_nonfinite(pass, loss)) {
         memcpy(pass->centers + label * a->center_stride, old,
                (size_t)a->D * sizeof(CENTER));
