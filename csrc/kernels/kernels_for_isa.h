@@ -26,11 +26,11 @@ enum {
 /* Prefetch into the second-level cache, which takes many more lines at a time than the
  * first. The address may be outside the array: a prefetch does not access it. */
 CL_INLINE void
-prefetch(const char *p, int64_t size)
+prefetch(const void *p, int64_t size)
 {
 #if defined(__GNUC__)
     for (int64_t at = 0; at < size; at += LINE_BYTES) {
-        __builtin_prefetch(p + at, 0, 2);
+        __builtin_prefetch((const char *)p + at, 0, 2);
     }
 #else
     (void)p;

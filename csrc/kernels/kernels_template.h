@@ -24,8 +24,8 @@ typedef struct {
     double weight;              /* w_i */
     double *restrict sum;       /* ACCUMULATE: (D,) sum of w_i d_i so far */
     double rate;                /* SINGLETON: c += rate * d */
-    const char *next_x;         /* a later row, prefetched meanwhile, or NULL */
-    const char *next_c;         /* its center; prefetched if next_x is not NULL */
+    const FEATURE *next_x;      /* a later row, prefetched meanwhile, or NULL */
+    const CENTER *next_c;       /* its center; prefetched if next_x is not NULL */
 } NAME(row_task);
 
 /* c + rate * sum */
@@ -78,15 +78,14 @@ NAME(row)(const NAME(row_task) * row, int64_t D, int what)
     int64_t j = 0;
     for (; j < whole; j += LANES) {
         if (row->next_x != NULL) {
-            prefetch(row->next_x + j * (int64_t)sizeof(FEATURE),
-                     LANES * sizeof(FEATURE));
-            prefetch(row->next_c + j * (int64_t)sizeof(CENTER), LANES * sizeof(CENTER));
+            prefetch(row->next_x + j, LANES * sizeof(FEATURE));
+            prefetch(row->next_c + j, LANES * sizeof(CENTER));
         }
         squares = NAME(block)(squares, row, j, what, LANES);
     }
     if (row->next_x != NULL) { /* the last line, of a row that starts within a line */
-        prefetch(row->next_x + D * (int64_t)sizeof(FEATURE) - 1, 1);
-        prefetch(row->next_c + D * (int64_t)sizeof(CENTER) - 1, 1);
+        prefetch(row->next_x + D - 1, 1);
+        prefetch(row->next_c + D - 1, 1);
     }
     if (D & 8) {
         squares = NAME(block)(squares, row, j, what, 8);
@@ -137,7 +136,8 @@ NAME(init_row_task)(NAME(row_task) * row, const row_arrays *a, int64_t i, int64_
     row->weight = a->weights != NULL ? a->weights[i] : 1.0;
     row->scale = (CENTER)(row->weight * a->factor);
     row->sum = sum;
-    row->next_x = row->next_c = NULL;
+    row->next_x = NULL;
+    row->next_c = NULL;
 }
 
 /* Prefetch row `later` and its center while this one is computed, line by line, so that
@@ -147,8 +147,11 @@ CL_INLINE void
 NAME(prefetch_row)(NAME(row_task) * row, const row_arrays *a, int64_t later)
 {
     const int64_t label = a->labels[later];
-    row->next_x = a->features + later * a->feature_stride;
-    row->next_c = label >= 0 ? a->centers + label * a->center_stride : row->next_x;
+    row->next_x = (const FEATURE *)(a->features + later * a->feature_stride);
+    row->next_c = row->c;
+    if (label >= 0) {
+        row->next_c = (const CENTER *)(a->centers + label * a->center_stride);
+    }
 }
 
 CL_INLINE void
@@ -438,6 +441,7 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
 {
     const row_arrays a = arrays_of(pass);
     const int64_t sum_size = pass->plan->sum_size;
+    const int64_t ahead = a.prefetch_distance * a.feature_stride;
     double total = 0;
     for (int64_t i = first; i < last; i++) {
         const int64_t label = a.labels[i];
@@ -447,9 +451,9 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
         double *sum = sums + label * sum_size;
         NAME(row_task) row;
         NAME(init_row_task)(&row, &a, i, label, sum);
-        if (a.prefetch_distance > 0) {
-            row.next_x = (const char *)row.x + a.prefetch_distance * a.feature_stride;
-            row.next_c = row.next_x;
+        if (ahead > 0) {
+            row.next_x = (const FEATURE *)((const char *)row.x + ahead);
+            row.next_c = row.c;
         }
         const double loss = what & SHORT ? NAME(short_row)(&row, a.D, what)
                                          : NAME(row)(&row, a.D, what);
