@@ -6,7 +6,8 @@ PIP := $(RUN) -m pip install -q --disable-pip-version-check
 READY := $(VENV)/.ready
 C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h)
 DOCSTRINGS := csrc/binding/docstrings.py centerloss/reference.py
-C_ELSEWHERE := $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/fuzz/*.h docs/*.c)
+C_ELSEWHERE := $(wildcard tests/c/*.c tests/c/*.h tests/fuzz/*.c tests/fuzz/*.h docs/*.c) \
+	$(wildcard benchmarks/peers/*.c)
 
 # Tried in this order, unless one is named: `make PYTHON=python3.12 CC=clang test`.
 PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11)
@@ -27,8 +28,8 @@ first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
 .PHONY: help demo test check check-weekly lint mypy test-every-isa asan tsan test-torch \
-	test-slow coverage valgrind aarch64 windows debug test-parallel types docs wheel \
-	fuzz leaks notebooks bench golden clean
+	test-slow coverage valgrind instructions aarch64 windows debug test-parallel types \
+	docs wheel fuzz leaks notebooks bench golden instruction-counts clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -89,6 +90,9 @@ coverage: $(READY) ## check that the tests run every line, and most branches of 
 valgrind: $(READY) ## run some tests, and all failures of allocations, under Valgrind
 	tools/valgrind
 
+instructions: $(RUN) ## check that three steps take as many instructions as before
+	$(RUN) tools/instructions
+
 aarch64: ## check that an emulated AArch64 gives the same bits
 	tools/aarch64
 
@@ -137,6 +141,9 @@ bench: $(READY) ## time a step and the alternatives, about five minutes
 
 golden: $(READY) ## rewrite the golden hashes, after an intended change of bits
 	$(RUN) tools/regenerate_golden
+
+instruction-counts: $(RUN) ## rewrite the counts, after an intended change of them
+	$(RUN) tools/instructions --write
 
 clean: ## remove what the other targets made
 	rm -rf $(VENV) build *.egg-info centerloss/*.so demo.png

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from .machine import stem
 from .peers.base import Centerloss
 from .plots import draw
 from .registry import step_peers
@@ -20,9 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
     results = run(_settings(options))
-    (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
+    name = stem(results["machine"])
+    (options.out / f"{name}.json").write_text(json.dumps(results, indent=1) + "\n")
     text = markdown(results)
-    (options.out / "results.md").write_text(text)
+    (options.out / f"{name}.md").write_text(text)
     draw(results, options.out)
     print(f"\n{text}\n{time.perf_counter() - start:.0f} s; written to {options.out}")
 

@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from .measure import SAMPLE_SECONDS, WARM_SECONDS
 from .peers.base import ALPHA
-from .workloads import WORKLOADS, Batch, make_batch
+from .workloads import NUMPY_OFFSET, WORKLOADS, Batch, make_batch
 
-LINE = 64  # bytes of a cache line
 ROUNDS = 31
 
 
@@ -38,8 +37,8 @@ def main() -> None:
     print("workload   threads  offset  old [us]  new / old")
     for name in options.workloads:
         batch = make_batch(WORKLOADS[name], rng)
-        for offset, threads in product((16, 0), (1, 2)):
-            times = compare(builds, batch, offset, (threads, threads), rng)
+        for offset, threads in product((NUMPY_OFFSET, 0), (1, 2)):
+            times = compare(builds, batch.at_offset(offset), (threads, threads), rng)
             old = 1e6 * np.median(times[:, 0])
             low, median, high = np.quantile(
                 times[:, 1] / times[:, 0], [0.25, 0.5, 0.75]
@@ -58,29 +57,19 @@ def load(path: str) -> Any:
     return module
 
 
-def at_offset(array: NDArray[Any], offset: int) -> NDArray[Any]:
-    """Copy an array to memory that starts `offset` bytes into a cache line."""
-    memory = np.empty(array.nbytes + 2 * LINE, np.uint8)
-    start = (offset - memory.ctypes.data) % LINE
-    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    copy[:] = array
-    return copy
-
-
 def compare(
     builds: list[Any],
     batch: Batch,
-    offset: int,
     threads: Sequence[int],
     rng: np.random.Generator,
 ) -> NDArray[np.float64]:
     """Return seconds per call, (ROUNDS, builds); `threads` has a number per build."""
-    features = at_offset(batch.features, offset)
-    centers = at_offset(batch.centers, offset)
-    gradient = at_offset(batch.features, offset)
+    gradient = batch.empty_gradient()
 
     def step(build: Any, labels: Iterator[NDArray[np.int64]]) -> None:
-        build.step(features, next(labels), centers, alpha=ALPHA, out=gradient)
+        build.step(
+            batch.features, next(labels), batch.centers, alpha=ALPHA, out=gradient
+        )
 
     timers = []
     for build, n in zip(builds, threads, strict=True):

@@ -6,8 +6,8 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from .lookup import COPY, SAME_LABELS, Results, centerloss, fastest, seconds
-from .report import CLASSES_PLOT, COPY_PLOT
+from .lookup import COPY, SAME_LABELS, Results, fastest, seconds
+from .report import CLASSES_PLOT, COPY_PLOT, plot_name
 
 # Okabe and Ito's palette for color-blind readers.
 BLUE, SKY, GREEN, ORANGE, RED, PURPLE, BLACK = (
@@ -37,10 +37,11 @@ def draw(results: Results, folder: Path) -> list[Path]:
     files = []
     with plt.rc_context({"font.size": 11, "axes.spines.top": False}):
         if results["classes"]:
-            files.append(_save(folder / CLASSES_PLOT, _draw_classes, results, 5))
+            path = folder / plot_name(results, CLASSES_PLOT)
+            files.append(_save(path, _draw_classes, results, 5))
         if results["workloads"]:
-            path = folder / COPY_PLOT
-            files.append(_save(path, _draw_relative_to_copy, results, 8))
+            path = folder / plot_name(results, COPY_PLOT)
+            files.append(_save(path, _draw_relative_to_copy, results, 9))
     return files
 
 
@@ -87,23 +88,22 @@ def _draw_classes(axes: Axes, results: Results) -> None:
 def _draw_relative_to_copy(axes: Axes, results: Results) -> None:
     workloads = results["workloads"]
     bars = {
-        "centerloss, 1 thread": (BLUE, centerloss, 1),
-        "centerloss, 2 threads": (SKY, centerloss, 2),
-        "numba": (PURPLE, lambda result, _: seconds(result, "numba"), 1),
-        "fastest PyTorch, 1 thread": (ORANGE, _fastest("PyTorch"), 1),
-        "fastest PyTorch, 2 threads": (RED, _fastest("PyTorch"), 2),
-        "fastest NumPy": (GREEN, _fastest("NumPy"), 1),
+        "centerloss, 1 thread": (BLUE, _shares(results, "centerloss")),
+        "centerloss, 2 threads": (SKY, _shares(results, "centerloss", 2)),
+        "C by hand": (BLACK, _shares(results, "C by hand")),
+        "numba": (PURPLE, _shares(results, "numba")),
+        "fastest PyTorch, 1 thread": (ORANGE, _shares(results, "fastest PyTorch")),
+        "fastest PyTorch, 2 threads": (RED, _shares(results, "fastest PyTorch", 2)),
+        "fastest NumPy": (GREEN, _shares(results, "fastest NumPy")),
     }
+    bars = {label: bar for label, bar in bars.items() if bar[1]}
     height = 0.8 / len(bars)
-    for i, (label, (color, find, threads)) in enumerate(bars.items()):
-        for j, result in enumerate(workloads.values()):
-            time, copy = find(result, threads), seconds(result, COPY)
-            if time is None or copy is None:
-                continue
-            share = 100 * copy / time
-            position = j - 0.4 + (i + 0.5) * height
-            name = label if j == 0 else None
-            axes.barh(position, share, 0.9 * height, color=color, label=name)
+    for i, (label, (color, shares)) in enumerate(bars.items()):
+        positions = [j - 0.4 + (i + 0.5) * height for j in shares]
+        axes.barh(
+            positions, list(shares.values()), 0.9 * height, color=color, label=label
+        )
+        for position, share in zip(positions, shares.values(), strict=True):
             axes.text(
                 share + 1, position, f"{share:.0f}" if share >= 9.5 else f"{share:.2g}",
                 va="center", fontsize=8,
@@ -115,5 +115,11 @@ def _draw_relative_to_copy(axes: Axes, results: Results) -> None:
     axes.set_xlabel("% of the speed of np.copyto on the same number of bytes")
 
 
-def _fastest(library: str) -> Callable[[Results, int], float | None]:
-    return lambda result, threads: fastest(result, library, threads)
+def _shares(results: Results, library: str, threads: int = 1) -> dict[int, float]:
+    """Return the speed of a library in percent of a copy, by number of the workload."""
+    shares = {}
+    for j, result in enumerate(results["workloads"].values()):
+        time, copy = fastest(result, library, threads), seconds(result, COPY)
+        if time is not None and copy is not None:
+            shares[j] = 100 * copy / time
+    return shares

@@ -1,14 +1,18 @@
-"""The implementations whose libraries are installed."""
+"""The implementations whose libraries, or compiler, are installed."""
 
 from importlib.util import find_spec
 
 from .peers.base import Centerloss, Peer
+from .peers.by_hand import ByHand, find_compiler
 from .peers.numpy import AddAt, ReduceAt
 
 
 def step_peers() -> dict[str, type[Peer]]:
     """Return the implementations of a step by name, centerloss first."""
-    peers: list[type[Peer]] = [Centerloss, AddAt, ReduceAt]
+    peers: list[type[Peer]] = [Centerloss]
+    if find_compiler():
+        peers.append(ByHand)
+    peers += [AddAt, ReduceAt]
     if find_spec("numba"):
         from .peers.numba import Loop
 

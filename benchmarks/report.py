@@ -3,8 +3,21 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from .lookup import COPY, SAME_LABELS, Results, on_threads, seconds
+from .lookup import (
+    CLASS_CALL,
+    COPY,
+    PLAIN_CALL,
+    SAME_LABELS,
+    Results,
+    at_offset_0,
+    on_threads,
+    seconds,
+    split_offset,
+)
+from .machine import stem
 from .peers.base import Centerloss
+from .peers.by_hand import ByHand
+from .workloads import NUMPY_OFFSET
 
 COPY_PLOT = "share-of-a-copy.png"
 CLASSES_PLOT = "time-against-classes.png"
@@ -19,22 +32,33 @@ def markdown(results: Results) -> str:
     """Return the page: all tables, and links to the plots."""
     parts = ["# Results", _machine(results)]
     if results["workloads"]:
+        copy_plot = plot_name(results, COPY_PLOT)
         parts += ["## Time of a step", _times(results)]
         parts += ["## Time of a step relative to a copy", _over_copy(results)]
-        parts += [f"![Speed relative to a copy, by workload]({COPY_PLOT})"]
+        parts += [f"![Speed relative to a copy, by workload]({copy_plot})"]
+    if by_hand := _over_by_hand(results["workloads"]):
+        parts += ["## Step over C by hand", by_hand]
+    if threads := _over_one_thread(results):
+        parts += ["## Several threads over one", threads]
     parts += ["## Where centerloss loses", _losses(results)]
     if results["workloads"]:
         parts += ["## Half precision, and whole calls", _other_calls(results)]
     if results["training"]:
         parts += ["## Training step in PyTorch", _training(results["training"])]
     if results["classes"]:
+        classes_plot = plot_name(results, CLASSES_PLOT)
         parts += ["## Time against the number of classes", _classes(results)]
-        parts += [f"![Time against the number of classes]({CLASSES_PLOT})"]
+        parts += [f"![Time against the number of classes]({classes_plot})"]
     if results["memory"]:
         parts += ["## Peak memory of a step", _memory(results["memory"])]
     if results["import"]:
         parts += ["## Import", f"{_spread(results['import'])} beyond NumPy's own."]
     return "\n\n".join(parts) + "\n"
+
+
+def plot_name(results: Results, plot: str) -> str:
+    """Return the name of the file of a plot."""
+    return f"{stem(results['machine'])}-{plot}"
 
 
 def _table(head: Row, rows: Iterable[Row]) -> str:
@@ -67,6 +91,12 @@ def _spread(timing: Results | None) -> str:
     return f"{_time(timing['median'])} ({lower} - {upper})"
 
 
+def _ratio(result: Results, line: Line, base: Line) -> str:
+    """Return the ratio of two medians, an empty text if one was not timed."""
+    over, under = seconds(result, *line), seconds(result, *base)
+    return _number(over / under) if over and under else ""
+
+
 def _timings(result: Results) -> dict[Line, Results]:
     return {(t["name"], t["threads"]): t for t in result["timings"]}
 
@@ -80,8 +110,10 @@ def _spreads(
 
 def _lines(results: Results, columns: Results) -> list[Line]:
     """Return name and threads of the entries that have a row in the main tables."""
-    names = (COPY, *results["peers"], SAME_LABELS)
-    return [line for line in _all_lines(columns) if line[0] in names]
+    names = [COPY, *results["peers"], SAME_LABELS]
+    lines = [(split_offset(line[0])[0], line) for line in _all_lines(columns)]
+    known = [(names.index(name), line) for name, line in lines if name in names]
+    return [line for _, line in sorted(known, key=lambda pair: pair[0])]
 
 
 def _all_lines(columns: Results) -> list[Line]:
@@ -104,12 +136,48 @@ def _times(results: Results) -> str:
 def _over_copy(results: Results) -> str:
     workloads = results["workloads"]
     rows = [
-        [on_threads(*line)]
+        [on_threads(name, threads)]
         + [
-            _number(seconds(result, *line) / seconds(result, COPY))
+            _ratio(result, (name, threads), (COPY + split_offset(name)[1], 1))
             for result in workloads.values()
         ]
-        for line in _lines(results, workloads)
+        for name, threads in _lines(results, workloads)
+    ]
+    return _table(["", *workloads], rows)
+
+
+def _over_by_hand(workloads: Results) -> str:
+    """centerloss relative to C by hand, where that was timed."""
+    columns = {
+        name: result
+        for name, result in workloads.items()
+        if seconds(result, ByHand.name) is not None
+    }
+    if not columns:
+        return ""
+    note = "One thread; arrays that start so many bytes into a cache line."
+    own, loop = Centerloss.name, ByHand.name
+    lines = {
+        f"offset {NUMPY_OFFSET}": ((own, 1), (loop, 1)),
+        "offset 0": ((at_offset_0(own), 1), (at_offset_0(loop), 1)),
+    }
+    rows = [
+        [label, *(_ratio(result, *pair) for result in columns.values())]
+        for label, pair in lines.items()
+    ]
+    return f"{note}\n\n{_table(['', *columns], rows)}"
+
+
+def _over_one_thread(results: Results) -> str:
+    """centerloss on several threads relative to one."""
+    name, workloads = Centerloss.name, results["workloads"]
+    several = [threads for threads in results["threads"] if threads > 1]
+    if not (workloads and several and 1 in results["threads"]):
+        return ""
+    rows = [
+        [on_threads(name, threads)]
+        + [_ratio(result, (name, threads), (name, 1)) for result in workloads.values()]
+        for threads in several
     ]
     return _table(["", *workloads], rows)
 
@@ -136,13 +204,13 @@ def _lost(
     timings = _timings(result)
     for (name, threads), timing in timings.items():
         label = on_threads(name, threads)
-        base = timings.get((own, threads))
-        if base and name.removesuffix(", trained") in peers:
+        peer, offset = split_offset(name)
+        base = timings.get((own + offset, threads))
+        if base and peer.removesuffix(", trained") in peers:
             ratio = base["median"] / timing["median"]
             if ratio > 1:
-                yield f"{label} is faster than {own}", ratio
-        # The same in float32, or without torch.compile.
-        plain_name = re.sub(r" b?float16|, compiled", "", name)
+                yield f"{label} is faster than {own}{offset}", ratio
+        plain_name = _plain(name)
         plain = timings.get((plain_name, threads))
         if plain and plain_name != COPY:
             ratio = timing["median"] / plain["median"]
@@ -150,16 +218,33 @@ def _lost(
                 yield f"{label} is slower than {plain_name}", ratio
 
 
+def _plain(name: str) -> str:
+    """Return what a variant is compared with.
+
+    That is the same in float32 or without torch.compile, and the function for a method.
+    """
+    if name == CLASS_CALL:
+        return PLAIN_CALL
+    return re.sub(r" b?float16|, compiled", "", name)
+
+
 def _other_calls(results: Results) -> str:
     """Entries that are timed on one workload only."""
     lines = _lines(results, results["workloads"])
     rows = [
-        [f"{where}: {on_threads(*line)}", _spread(timing)]
+        [
+            f"{where}: {on_threads(name, threads)}",
+            _spread(timing),
+            _ratio(result, (name, threads), (_plain(name), threads)),
+        ]
         for where, result in results["workloads"].items()
-        for line, timing in _timings(result).items()
-        if line not in lines
+        for (name, threads), timing in _timings(result).items()
+        if (name, threads) not in lines
     ]
-    return _table(["", "time"], rows) if rows else "Not timed in this run."
+    if not rows:
+        return "Not timed in this run."
+    note = f"Ratios are over the same in float32, or over `{PLAIN_CALL}`."
+    return f"{note}\n\n{_table(['', 'time', 'ratio'], rows)}"
 
 
 def _training(training: Results) -> str:
@@ -171,7 +256,7 @@ def _training(training: Results) -> str:
     ratios = [
         [on_threads(name, threads)]
         + [
-            _number(seconds(result, name, threads) / seconds(result, TRAINED, threads))
+            _ratio(result, (name, threads), (TRAINED, threads))
             for result in training.values()
         ]
         for name, threads in lines

@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from timeit import Timer
 from typing import Any
@@ -14,13 +14,22 @@ import numpy as np
 import centerloss
 
 from .imports import measure_import
-from .lookup import COPY, SAME_LABELS
+from .lookup import CLASS_CALL, COPY, PLAIN_CALL, SAME_LABELS, at_offset_0
 from .machine import describe
 from .measure import Entry, measure
 from .memory import measure_memory
 from .peers.base import ALPHA, Centerloss, Peer
+from .peers.by_hand import ByHand, check
 from .registry import training_peers
-from .workloads import CLASSES, TRAINING, WORKLOADS, Batch, Workload, make_batch
+from .workloads import (
+    CLASSES,
+    TRAINING,
+    WORKLOADS,
+    Batch,
+    Workload,
+    empty,
+    make_batch,
+)
 
 SECTIONS = (*WORKLOADS, "training", "classes", "memory", "import")
 
@@ -83,7 +92,9 @@ def _time_workload(
 ) -> dict[str, Any]:
     workload = WORKLOADS[name]
     batch = make_batch(workload, rng)
-    entries = [_copy(batch), *_peers(batch, settings, settings.threads)]
+    peers = _peers_of(workload, settings)
+    entries = [_copy(batch), *_entries(batch, peers, settings.threads)]
+    entries += _entries_at_offset_0(batch.at_offset(0), peers)
     for dtype in workload.halves:
         entries += _half_precision(batch, dtype, settings.threads)
     if name == "toy":
@@ -119,7 +130,10 @@ def _time_classes(settings: Settings, rng: np.random.Generator) -> dict[str, Any
     }
     batches = {K: make_batch(workload, rng) for K, workload in workloads.items()}
     groups = {
-        K: [*_peers(batch, settings, [1]), _same_labels(batch)]
+        K: [
+            *_entries(batch, _peers_of(workloads[K], settings), [1]),
+            _same_labels(batch),
+        ]
         for K, batch in batches.items()
     }
     entries = [entry for group in groups.values() for entry in group]
@@ -152,8 +166,10 @@ def _result(workload: Workload, batch: Batch, timings: Sequence[Any]) -> dict[st
 def _copy(batch: Batch, dtype: str = "") -> Entry:
     """Copy as many values as a step has to read and write."""
     shape = len(batch.features) + batch.touched, batch.features.shape[1]
-    source = np.full(shape, 0.5, batch.features.dtype)
-    target = np.empty_like(source)
+    source, target = (
+        empty(shape, batch.features.dtype, batch.offset) for _ in range(2)
+    )
+    source[:] = 0.5
     name = f"{COPY} {dtype}".strip()
     return Entry(name, 1, Timer(partial(np.copyto, target, source)), lambda: None)
 
@@ -164,12 +180,35 @@ def _on_threads(name: str, peer: Any, threads: Sequence[int]) -> list[Entry]:
     ]
 
 
-def _peers(batch: Batch, settings: Settings, threads: Sequence[int]) -> list[Entry]:
+def _peers_of(workload: Workload, settings: Settings) -> dict[str, type[Peer]]:
+    """Return the peers that are timed on a workload."""
+    peers = dict(settings.peers)
+    if not workload.by_hand:
+        peers.pop(ByHand.name, None)
+    return peers
+
+
+def _entries(
+    batch: Batch, peers: dict[str, type[Peer]], threads: Sequence[int]
+) -> list[Entry]:
     entries = []
-    for name, peer_class in settings.peers.items():
+    for name, peer_class in peers.items():
+        if peer_class is ByHand:
+            check(batch)
         peer = peer_class(batch)
         entries += _on_threads(name, peer, threads if peer.threaded else [1])
     return entries
+
+
+def _entries_at_offset_0(batch: Batch, peers: dict[str, type[Peer]]) -> list[Entry]:
+    """The copy, centerloss and C by hand with arrays that start a cache line."""
+    few = {
+        name: peers[name] for name in (Centerloss.name, ByHand.name) if name in peers
+    }
+    return [
+        replace(entry, name=at_offset_0(entry.name))
+        for entry in (_copy(batch), *_entries(batch, few, [1]))
+    ]
 
 
 def _same_labels(batch: Batch) -> Entry:
@@ -179,9 +218,9 @@ def _same_labels(batch: Batch) -> Entry:
 
 
 def _half_precision(batch: Batch, dtype: str, threads: Sequence[int]) -> list[Entry]:
-    features = batch.features.astype(
-        ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
-    )
+    half_type = ml_dtypes.bfloat16 if dtype == "bfloat16" else dtype
+    features = empty(batch.features.shape, half_type, batch.offset)
+    features[:] = batch.features
     half = Batch(features, batch.label_sets, batch.centers)
     name = f"{Centerloss.name} {dtype}"
     return [_copy(half, dtype), *_on_threads(name, Centerloss(half), threads)]
@@ -201,8 +240,5 @@ def _whole_calls(batch: Batch) -> list[Entry]:
     prepare = partial(centerloss.set_num_threads, 1)
     return [
         Entry(call, 1, Timer(call, globals=names), prepare)
-        for call in (
-            "step(features, labels, centers)",
-            "loss_fn.step(features, labels)",
-        )
+        for call in (PLAIN_CALL, CLASS_CALL)
     ]

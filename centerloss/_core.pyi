@@ -144,6 +144,19 @@ def step_and_count(
     ignore_index: SupportsIndex | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, NDArray[Any], int]: ...
+def step_of_class(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[Any],
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    skip_nonfinite: bool | np.bool_ = True,
+    reduction: str = "mean",
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[Any] | None = None,
+) -> tuple[Any, NDArray[Any]]: ...
 def center_delta(
     features: ArrayLike,
     labels: ArrayLike,

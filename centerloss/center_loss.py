@@ -7,7 +7,7 @@ from typing import Any, BinaryIO, Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from ._core import class_sums, loss, step, update_centers, value_and_grad
+from ._core import class_sums, loss, step_of_class, update_centers, value_and_grad
 from ._files import atomic_write, read_npz, write_npz
 from ._settings import (
     SETTINGS,
@@ -254,18 +254,18 @@ class CenterLoss:
         loss, gradient
             As from `value_and_grad`, both at the centers before the update.
         """
-        return step(
+        return step_of_class(
             features,
             labels,
             self.centers,
-            alpha=self.alpha,
-            normalize=self.normalize,
-            skip_nonfinite=self.skip_nonfinite,
-            reduction=self.reduction,
-            loss_weight=self.loss_weight,
-            sample_weight=sample_weight,
-            ignore_index=self.ignore_index,
-            out=out,
+            self.alpha,
+            self.normalize,
+            self.skip_nonfinite,
+            self.reduction,
+            self.loss_weight,
+            sample_weight,
+            self.ignore_index,
+            out,
         )
 
     def init_centers(self, features: ArrayLike, labels: ArrayLike) -> int:

@@ -8,8 +8,6 @@ library would write it, with buffers for differences and gradient that are reuse
 from itertools import cycle
 from typing import ClassVar
 
-import numpy as np
-
 import centerloss
 
 from ..workloads import Batch
@@ -29,7 +27,7 @@ class Peer:
     def __init__(self, batch: Batch) -> None:
         self.features = batch.features
         self.centers = batch.centers
-        self.gradient = np.empty_like(batch.features)
+        self.gradient = batch.empty_gradient()
         self.labels = cycle(batch.label_sets)
 
     def step(self) -> float:

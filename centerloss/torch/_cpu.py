@@ -6,7 +6,7 @@ old centers then raises an error.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -71,6 +71,32 @@ def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int]:
     return _loss_tensor(value, batch.centers), gradient, updated
 
 
+def try_step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int] | None:
+    """Return what `step` returns, or None, with nothing changed, if there is an error.
+
+    It takes less time than `step`, and embeddings that need a gradient.
+    """
+    embeddings, labels, centers, _ = batch
+    try:
+        gradient = empty_gradient(embeddings)
+        value, _, updated = _core.step_and_count(
+            embeddings.detach().numpy(),
+            labels.numpy(),
+            centers.numpy(),
+            alpha=settings.alpha,
+            normalize=settings.normalize,
+            skip_nonfinite=settings.skip_nonfinite,
+            reduction=settings.reduction,
+            loss_weight=settings.loss_weight,
+            ignore_index=settings.ignore_index,
+            out=gradient.numpy(),
+        )
+    except (TypeError, ValueError, IndexError, RuntimeError):
+        return None
+    increment_version(centers)
+    return _loss_tensor(value, centers), gradient, updated
+
+
 def update_centers(batch: Batch, settings: Settings) -> int:
     updated: int = _call(
         _core.update_centers,
@@ -126,37 +152,39 @@ class _Attach(torch.autograd.Function):
     """Makes a loss a function of the embeddings, with a gradient that is known."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        embeddings: Tensor,
-        loss: Tensor,
-        gradient: Tensor,
-        batch: Batch,
-        settings: Settings,
-    ) -> Tensor:
+    def forward(ctx: Any, embeddings: Tensor, known: "_Known") -> Tensor:
         """Return the loss; save what `attach_backward` needs."""
-        save_for_backward(
-            ctx, embeddings, batch.labels, gradient, batch.sample_weight, settings
-        )
-        return loss.clone()
+        loss, gradient, labels, sample_weight, settings = known
+        save_for_backward(ctx, embeddings, labels, gradient, sample_weight, settings)
+        return loss
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
-        """Return the derivative by the embeddings; the other inputs have none."""
+        """Return the derivative by the embeddings; the other input has none."""
         (grad,) = grads
         # After loss.backward() the gradient is handed out as it is. A graph that is
         # kept needs it again, so there it is copied, by `attach_backward`.
         if _is_one(grad) and not _graph_is_kept():
             embeddings, _, gradient, _ = ctx.saved_tensors
-            by_embeddings = gradient.to(embeddings.dtype)
-        else:
-            by_embeddings = attach_backward(ctx, grad)
-        return by_embeddings, None, None, None, None
+            if gradient.dtype is not embeddings.dtype:  # to() takes long to do nothing
+                gradient = gradient.to(embeddings.dtype)
+            return gradient, None
+        return attach_backward(ctx, grad), None
+
+
+# Loss, gradient, labels, weights and settings. In a tuple, PyTorch leaves them alone:
+# the loss would need a copy if it were an input.
+_Known: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor | None, Settings]
+
+# `_Attach.apply` without what Function.apply adds for transforms: none runs here.
+_attach: Any = getattr(super(torch.autograd.Function, _Attach), "apply", _Attach.apply)
 
 
 def attach(batch: Batch, loss: Tensor, gradient: Tensor, settings: Settings) -> Tensor:
-    """Return the loss as a function of the embeddings that has this gradient."""
-    attached: Tensor = _Attach.apply(batch.embeddings, loss, gradient, batch, settings)
+    """Return the loss, as a function of the embeddings that has this gradient."""
+    embeddings, labels, _, sample_weight = batch
+    known = (loss, gradient, labels, sample_weight, settings)
+    attached: Tensor = _attach(embeddings, known)
     return attached
 
 

@@ -20,6 +20,41 @@ _transform_runs: Callable[[], bool] = getattr(
 )
 
 
+def is_usual(batch: Batch) -> bool:
+    """Whether a training step may call `usual_step` before anything is checked.
+
+    Rows have to be on the CPU in the centers' dtype, without weights. C or NumPy find
+    what else may be wrong.
+    """
+    embeddings, labels, centers, sample_weight = batch
+    return (
+        not torch.compiler.is_compiling()
+        and type(embeddings) is Tensor
+        and type(labels) is Tensor
+        and sample_weight is None
+        and embeddings.is_cpu
+        and embeddings.requires_grad
+        and embeddings.dtype is centers.dtype
+        and not embeddings.is_inference()  # it could not be saved
+        and not labels.is_inference()
+        and not _transform_runs()
+        and forward_ad.unpack_dual(embeddings).tangent is None
+    )
+
+
+def usual_step(batch: Batch, settings: Settings) -> tuple[Tensor, int] | None:
+    """Return what `step` returns, or None if C refuses the batch; it is unchanged then.
+
+    Checks and conversions take a tenth of the time of a small training step. So they
+    come only after a refusal.
+    """
+    step = _cpu.try_step(batch, settings)
+    if step is None:
+        return None
+    loss, gradient, updated = step
+    return _cpu.attach(batch, loss, gradient, settings), updated
+
+
 def loss(batch: Batch, settings: Settings) -> Tensor:
     if not can_use_c(batch.embeddings, batch.sample_weight):
         _checks.check_call("loss", batch, settings)
@@ -53,7 +88,7 @@ def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
 
 def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
     """Whether C can read the tensors and has the derivatives that are asked for."""
-    if embeddings.device.type != "cpu":
+    if not embeddings.is_cpu:
         return False
     weights_matter = sample_weight is not None and sample_weight.requires_grad
     if weights_matter and torch.is_grad_enabled():
@@ -62,8 +97,11 @@ def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
         return True  # pragma: no cover: torch.compile traces this line
     if _transform_runs():
         return False
-    given = (embeddings,) if sample_weight is None else (embeddings, sample_weight)
-    return all(forward_ad.unpack_dual(x).tangent is None for x in given)
+    if forward_ad.unpack_dual(embeddings).tangent is not None:
+        return False
+    return (
+        sample_weight is None or forward_ad.unpack_dual(sample_weight).tangent is None
+    )
 
 
 def _for_c(batch: Batch, function: str, settings: Settings) -> tuple[Batch, Batch, Any]:

@@ -302,11 +302,18 @@ class CenterLoss(nn.Module):
             As from `centerloss.step`; no center has changed then. On devices other
             than the CPU, PyTorch finds a label out of range, with an error of its own.
         """
-        batch = Batch(embeddings, labels, self.centers, sample_weight)
+        batch = Batch(embeddings, labels, self._find_centers(), sample_weight)
+        settings = self._settings()
+        updates = self.auto_update and self.training and torch.is_grad_enabled()
+        alone = self._group.given is None and "_is_replica" not in self.__dict__
+        if updates and alone and _dispatch.is_usual(batch):
+            step = _dispatch.usual_step(batch, settings)
+            if step is not None:
+                loss, self._history.updated = step
+                return loss
         _checks.check_tensors(batch)
         batch = _numpy_compatible(batch)
-        settings = self._settings()
-        if not (self.auto_update and self.training and torch.is_grad_enabled()):
+        if not updates:
             return _dispatch.loss(batch, settings)
         if not embeddings.requires_grad:
             loss = _dispatch.loss(batch, settings)
@@ -439,6 +446,11 @@ class CenterLoss(nn.Module):
         settings |= {"auto_update": self.auto_update, "dtype": self.centers.dtype}
         named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         return f"{self.num_classes}, {self.feat_dim}, {named}"
+
+    def _find_centers(self) -> Tensor:
+        """Return `centers`, which nn.Module looks for in other places first."""
+        centers = self._buffers.get("centers")
+        return self.centers if centers is None else centers  # None if parametrized
 
     def _settings(self) -> Settings:
         """Return the settings as they are, checked or not."""

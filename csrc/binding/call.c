@@ -6,33 +6,41 @@
 #include "check_types.h"
 #include "check_values.h"
 
-/* Copies features and labels where the kernels cannot read them, and sets their strides
- * in the batch. */
+/* Copies an array unless its rows have one stride and it is `readable` otherwise. Sets
+ * the stride. */
 static bool
-make_readable(py_call *call)
+make_readable(PyArrayObject **array, int axes, bool readable, int64_t *stride)
 {
-    PyArrayObject *features = call->features, *labels = call->labels;
-    npy_intp feature_stride, label_stride;
-    const bool features_readable =
-        PyArray_ISALIGNED(features) && py_is_native(features) &&
-        py_rows_contiguous(features, call->row_axes) &&
-        py_find_row_stride(features, call->row_axes, &feature_stride);
-    const bool labels_readable =
-        py_is_native(labels) &&
-        py_find_row_stride(labels, call->row_axes, &label_stride);
-    if (!(features_readable || py_make_native(&call->features, NPY_ARRAY_CARRAY_RO)) ||
-        !(labels_readable || py_make_native(&call->labels, NPY_ARRAY_CARRAY_RO))) {
-        return false;
+    npy_intp found;
+    if (!(readable && py_find_row_stride(*array, axes, &found))) {
+        if (!py_make_native(array, NPY_ARRAY_CARRAY_RO)) {
+            return false;
+        }
+        py_find_row_stride(*array, axes, &found);
     }
-    py_find_row_stride(call->features, call->row_axes, &feature_stride);
-    py_find_row_stride(call->labels, call->row_axes, &label_stride);
-    call->batch.feature_stride = feature_stride;
-    call->batch.label_stride = label_stride;
+    *stride = found;
     return true;
 }
 
-/* The checks have set types, B, D, K, weights and ignore_index; make_readable() has set
- * the strides of features and labels. */
+/* Copies features and labels where the kernels cannot read them, and sets their strides
+ * in the batch. */
+static bool
+make_rows_readable(py_call *call)
+{
+    PyArrayObject *features = call->features;
+    const int axes = call->row_axes;
+    const bool features_readable = PyArray_ISALIGNED(features) &&
+                                   py_is_native(features) &&
+                                   py_rows_contiguous(features, axes);
+    const bool labels_readable = py_is_native(call->labels);
+    return make_readable(&call->features, axes, features_readable,
+                         &call->batch.feature_stride) &&
+           make_readable(&call->labels, axes, labels_readable,
+                         &call->batch.label_stride);
+}
+
+/* The checks have set types, B, D, K, weights and ignore_index; make_rows_readable()
+ * has set the strides of features and labels. */
 static void
 describe_batch(py_call *call)
 {
@@ -51,7 +59,7 @@ describe_batch(py_call *call)
 bool
 py_call_check(py_call *call)
 {
-    if (!py_check_types(call) || !py_check_values(call) || !make_readable(call)) {
+    if (!py_check_types(call) || !py_check_values(call) || !make_rows_readable(call)) {
         return false;
     }
     describe_batch(call);

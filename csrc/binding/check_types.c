@@ -94,12 +94,13 @@ has_dtype(PyObject *object)
 
 /* numpy.asarray of an argument. `type` is the dtype if the argument has none. */
 static PyArrayObject *
-as_array(const py_call *call, int argument, int type)
+as_array(py_call *call, int argument, int type)
 {
     PyObject *object = call->given[argument];
     if (PyArray_Check(object)) {
         return py_plain_view(object);
     }
+    call->code_ran = true;
     PyArray_Descr *dtype = NULL;
     if (type != NPY_NOTYPE) {
         const int has = has_dtype(object);
@@ -167,12 +168,17 @@ is_complex(PyObject *value)
 /* Read a number. One too large for a double becomes infinite, which is a ValueError
  * later. */
 static bool
-read_number(const py_call *call, int argument, double *number)
+read_number(py_call *call, int argument, double *number)
 {
     PyObject *value = call->given[argument];
     if (value == NULL) {
         return true;
     }
+    if (PyFloat_CheckExact(value)) {
+        *number = PyFloat_AsDouble(value);
+        return true;
+    }
+    call->code_ran = true;
     if (!is_complex(value)) {
         *number = PyFloat_AsDouble(value);
         if (*number != -1.0 || !PyErr_Occurred()) {
@@ -204,7 +210,7 @@ read_bool(const py_call *call, int argument, bool *flag)
                      call->names[argument], value);
         return false;
     }
-    *flag = PyObject_IsTrue(value);
+    *flag = value == Py_True || (value != Py_False && PyObject_IsTrue(value));
     return true;
 }
 
@@ -255,6 +261,7 @@ read_ignore_index(py_call *call)
     if (value == NULL) {
         return true;
     }
+    call->code_ran = call->code_ran || !PyLong_CheckExact(value);
     PyObject *index = PyNumber_Index(value);
     if (index == NULL) {
         if (PyErr_ExceptionMatches(PyExc_TypeError)) {
@@ -337,5 +344,5 @@ py_check_types(py_call *call)
            check_reduction_type(call) &&
            read_number(call, LOSS_WEIGHT, &call->loss_options.loss_weight) &&
            check_weights_type(call) && read_ignore_index(call) &&
-           py_revalidate_arrays(call) && check_out_type(call);
+           (!call->code_ran || py_revalidate_arrays(call)) && check_out_type(call);
 }

@@ -14,9 +14,9 @@ read_reduction(py_call *call)
     if (value == NULL) {
         return true;
     }
-    for (cl_reduction i = CL_NONE; i <= CL_MEAN; i++) {
+    for (int i = CL_MEAN; i >= CL_NONE; i--) { /* the most frequent first */
         if (PyUnicode_CompareWithASCIIString(value, py_reduction_names[i]) == 0) {
-            call->loss_options.reduction = i;
+            call->loss_options.reduction = (cl_reduction)i;
             return true;
         }
     }
@@ -48,7 +48,7 @@ check_in_place(const py_call *call, int argument, PyArrayObject *array, int axes
     else if (!PyArray_ISALIGNED(array)) {
         problem = "is not aligned";
     }
-    else if (PyArray_SIZE(array) == 0) {
+    else if (PyArray_IS_C_CONTIGUOUS(array) || PyArray_SIZE(array) == 0) {
         return true;
     }
     else if (!py_rows_contiguous(array, axes)) {
@@ -88,7 +88,7 @@ operand_of(const py_call *call, int argument, PyArrayObject *array)
 static bool
 check_no_overlap(const py_call *call, const operand *written, const operand *other)
 {
-    if (other->array == NULL) {
+    if (other->array == NULL || py_are_apart(&written->span, &other->span)) {
         return true;
     }
     const py_overlap overlap =

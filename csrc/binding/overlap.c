@@ -99,6 +99,5 @@ py_find_overlap(PyArrayObject *a, const py_span *a_span, PyArrayObject *b,
     if (a_span->unknown || b_span->unknown) {
         return OVERLAP_UNKNOWN;
     }
-    const bool apart = a_span->high <= b_span->low || b_span->high <= a_span->low;
-    return apart ? OVERLAP_NONE : numpy_shares_memory(a, b);
+    return py_are_apart(a_span, b_span) ? OVERLAP_NONE : numpy_shares_memory(a, b);
 }

@@ -25,6 +25,13 @@ typedef struct {
 py_span
 py_find_span(PyArrayObject *array);
 
+/* Whether the spans alone tell that two arrays share no memory. */
+static inline bool
+py_are_apart(const py_span *a, const py_span *b)
+{
+    return !a->unknown && !b->unknown && (a->high <= b->low || b->high <= a->low);
+}
+
 py_overlap
 py_find_overlap(PyArrayObject *a, const py_span *a_span, PyArrayObject *b,
                 const py_span *b_span);

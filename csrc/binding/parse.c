@@ -41,6 +41,11 @@ const py_signature py_signatures[FUNCTIONS] = {
                         .takes = LOSS_ARGUMENTS | UPDATE_ARGUMENTS,
                         .writes_centers = true,
                         .out = OUT_GRADIENT},
+    [STEP_OF_CLASS] = {.name = "step",
+                       .takes = LOSS_ARGUMENTS | UPDATE_ARGUMENTS,
+                       .writes_centers = true,
+                       .out = OUT_GRADIENT,
+                       .all_positional = true},
 };
 
 void
@@ -77,10 +82,13 @@ py_find_argument(PyObject *name)
     return -1;
 }
 
+/* Keywords are mostly in the order of the signature: the search begins at `first`, one
+ * after the last keyword. */
 static int
-find_keyword(PyObject *const interned[ARGUMENTS], PyObject *keyword)
+find_keyword(PyObject *const interned[ARGUMENTS], PyObject *keyword, int first)
 {
-    for (int i = 0; i < ARGUMENTS; i++) {
+    for (int n = 0, i = first; n < ARGUMENTS; n++, i++) {
+        i = i < ARGUMENTS ? i : 0;
         if (interned[i] == keyword) {
             return i;
         }
@@ -129,19 +137,21 @@ bool
 py_parse(py_call *call, PyObject *const interned[ARGUMENTS], PyObject *const *args,
          Py_ssize_t n_args, PyObject *keywords)
 {
-    if (n_args > CENTERS + 1) {
+    const int positional = call->signature->all_positional ? ARGUMENTS : CENTERS + 1;
+    if (n_args > positional) {
         PyErr_Format(PyExc_TypeError,
-                     "%s() takes 3 positional arguments but %zd were given",
-                     call->signature->name, n_args);
+                     "%s() takes %d positional arguments but %zd were given",
+                     call->signature->name, positional, n_args);
         return false;
     }
     for (Py_ssize_t i = 0; i < n_args; i++) {
         call->given[i] = args[i];
     }
     const Py_ssize_t n_keywords = keywords != NULL ? PyTuple_Size(keywords) : 0;
+    int found = -1;
     for (Py_ssize_t i = 0; i < n_keywords; i++) {
         PyObject *keyword = PyTuple_GetItem(keywords, i);
-        const int found = find_keyword(interned, keyword);
+        found = find_keyword(interned, keyword, found + 1);
         if (!assign(call, found, keyword, args[n_args + i])) {
             return false;
         }

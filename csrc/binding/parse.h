@@ -43,6 +43,8 @@ typedef struct {
     unsigned takes;      /* a bit 1 << ALPHA and so on for each optional argument */
     bool writes_centers; /* are the centers updated in place? */
     py_out out;
+    bool
+        all_positional; /* may all arguments be positional, not only the first three? */
 } py_signature;
 
 enum {
@@ -54,6 +56,7 @@ enum {
     UPDATE_CENTERS,
     STEP,
     STEP_AND_COUNT,
+    STEP_OF_CLASS,
     FUNCTIONS,
 };
 
@@ -76,6 +79,7 @@ typedef struct {
     PyArrayObject *weights;  /* labels.shape; float64, contiguous; or NULL */
     PyArrayObject *out;      /* a view of the caller's memory; or NULL */
     int row_axes;            /* axes of the labels: they index the rows of the batch */
+    bool code_ran; /* code of the caller, in a conversion of an argument, perhaps */
     int ignore_index_overflow; /* not 0 if ignore_index needs more than 64 bits */
     cl_batch batch;
     cl_loss_options loss_options;

@@ -11,20 +11,26 @@
 /* What a pass does with a row besides computing its loss. Constants wherever they are
  * used, so the loops do not test them. */
 enum {
-    GRADIENT = 1,   /* store the gradient */
-    ACCUMULATE = 2, /* add to the class's sum */
-    WEIGHTED = 4,   /* multiplied by the row's weight, which may be other than 1 */
-    SINGLETON = 8,  /* it is the class's only row: update the center at once */
+    GRADIENT = 1,    /* store the gradient */
+    ACCUMULATE = 2,  /* add to the class's sum */
+    WEIGHTED = 4,    /* multiplied by the row's weight, which may be other than 1 */
+    SINGLETON = 8,   /* it is the class's only row: update the center at once */
+    EXACT_RATE = 16, /* the rate of that update is a power of two */
+    SHORT = 32,      /* the row has at most SHORT_ROW_VALUES values */
+};
+
+enum {
+    SHORT_ROW_VALUES = 3
 };
 
 /* Prefetch into the second-level cache, which takes many more lines at a time than the
  * first. The address may be outside the array: a prefetch does not access it. */
 CL_INLINE void
-prefetch(const char *p, int64_t size)
+prefetch(const void *p, int64_t size)
 {
 #if defined(__GNUC__)
     for (int64_t at = 0; at < size; at += LINE_BYTES) {
-        __builtin_prefetch(p + at, 0, 2);
+        __builtin_prefetch((const char *)p + at, 0, 2);
     }
 #else
     (void)p;

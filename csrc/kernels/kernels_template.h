@@ -24,9 +24,8 @@ typedef struct {
     double weight;              /* w_i */
     double *restrict sum;       /* ACCUMULATE: (D,) sum of w_i d_i so far */
     double rate;                /* SINGLETON: c += rate * d */
-    bool rate_is_exact;         /* is rate a power of two? */
-    const char *next_x;         /* a later row, prefetched meanwhile, or NULL */
-    const char *next_c;         /* its center; prefetched if next_x is not NULL */
+    const FEATURE *next_x;      /* a later row, prefetched meanwhile, or NULL */
+    const CENTER *next_c;       /* its center; prefetched if next_x is not NULL */
 } NAME(row_task);
 
 /* c + rate * sum */
@@ -47,7 +46,7 @@ NAME(block)(f64x16 squares, const NAME(row_task) * row, int64_t j, int what, int
     const f64x16 wide = ON_CENTERS(widen)(d, n);
     if (what & SINGLETON) {
         ON_CENTERS(store)(row->old + j, c, n);
-        const CENTERS moved = row->rate_is_exact
+        const CENTERS moved = what & EXACT_RATE
                                   ? ON_CENTERS(add_scaled)(c, d, row->rate, n)
                                   : NAME(moved)(c, wide, row->rate, n);
         ON_CENTERS(store)(row->updated + j, moved, n);
@@ -75,18 +74,18 @@ CL_INLINE double
 NAME(row)(const NAME(row_task) * row, int64_t D, int what)
 {
     f64x16 squares = f64x16_zero();
+    const int64_t whole = D / LANES * LANES;
     int64_t j = 0;
-    for (; j + LANES <= D; j += LANES) {
+    for (; j < whole; j += LANES) {
         if (row->next_x != NULL) {
-            prefetch(row->next_x + j * (int64_t)sizeof(FEATURE),
-                     LANES * sizeof(FEATURE));
-            prefetch(row->next_c + j * (int64_t)sizeof(CENTER), LANES * sizeof(CENTER));
+            prefetch(row->next_x + j, LANES * sizeof(FEATURE));
+            prefetch(row->next_c + j, LANES * sizeof(CENTER));
         }
         squares = NAME(block)(squares, row, j, what, LANES);
     }
     if (row->next_x != NULL) { /* the last line, of a row that starts within a line */
-        prefetch(row->next_x + D * (int64_t)sizeof(FEATURE) - 1, 1);
-        prefetch(row->next_c + D * (int64_t)sizeof(CENTER) - 1, 1);
+        prefetch(row->next_x + D - 1, 1);
+        prefetch(row->next_c + D - 1, 1);
     }
     if (D & 8) {
         squares = NAME(block)(squares, row, j, what, 8);
@@ -106,6 +105,22 @@ NAME(row)(const NAME(row_task) * row, int64_t D, int what)
     return 0.5 * f64x16_total(squares);
 }
 
+/* row() for at most SHORT_ROW_VALUES values: fewer instructions, in shorter chains. */
+CL_INLINE double
+NAME(short_row)(const NAME(row_task) * row, int64_t D, int what)
+{
+    f64x16 squares = f64x16_zero();
+    int64_t j = 0;
+    if (D & 2) {
+        squares = NAME(block)(squares, row, j, what, 2);
+        j += 2;
+    }
+    if (D & 1) {
+        squares = NAME(block)(squares, row, j, what, 1);
+    }
+    return 0.5 * f64x16_total_of_two(squares);
+}
+
 /* Row i of the batch, which is of class `label`. `sum` is the class's, or NULL. */
 CL_INLINE void
 NAME(init_row_task)(NAME(row_task) * row, const row_arrays *a, int64_t i, int64_t label,
@@ -121,7 +136,8 @@ NAME(init_row_task)(NAME(row_task) * row, const row_arrays *a, int64_t i, int64_
     row->weight = a->weights != NULL ? a->weights[i] : 1.0;
     row->scale = (CENTER)(row->weight * a->factor);
     row->sum = sum;
-    row->next_x = row->next_c = NULL;
+    row->next_x = NULL;
+    row->next_c = NULL;
 }
 
 /* Prefetch row `later` and its center while this one is computed, line by line, so that
@@ -131,8 +147,11 @@ CL_INLINE void
 NAME(prefetch_row)(NAME(row_task) * row, const row_arrays *a, int64_t later)
 {
     const int64_t label = a->labels[later];
-    row->next_x = a->features + later * a->feature_stride;
-    row->next_c = label >= 0 ? a->centers + label * a->center_stride : row->next_x;
+    row->next_x = (const FEATURE *)(a->features + later * a->feature_stride);
+    row->next_c = row->c;
+    if (label >= 0) {
+        row->next_c = (const CENTER *)(a->centers + label * a->center_stride);
+    }
 }
 
 CL_INLINE void
@@ -226,7 +245,6 @@ NAME(process_row)(const row_arrays *a, int64_t position, int64_t counted, int64_
         row.updated = (CENTER *)(a->centers + label * a->center_stride);
         row.old = (CENTER *)sum;
         row.rate = rate;
-        row.rate_is_exact = is_power_of_two(rate);
     }
     const int64_t later = position + a->prefetch_distance;
     if (later > position && later < counted) {
@@ -309,8 +327,13 @@ NAME(singleton)(const cl_pass *pass, const row_arrays *a, int64_t position,
                 int64_t label, double *old)
 {
     const double rate = pass->alpha * class_normalizer(pass, 1.0);
-    const double loss = NAME(process_row)(a, position, pass->plan->counted, label, old,
-                                          rate, GRADIENT | SINGLETON);
+    const int64_t counted = pass->plan->counted;
+    const int what = GRADIENT | SINGLETON;
+    const double loss =
+        is_power_of_two(rate)
+            ? NAME(process_row)(a, position, counted, label, old, rate,
+                                what | EXACT_RATE)
+            : NAME(process_row)(a, position, counted, label, old, rate, what);
     if (may_have_nonfinite(pass, loss)) {
         memcpy(pass->centers + label * a->center_stride, old,
                (size_t)a->D * sizeof(CENTER));
@@ -418,6 +441,7 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
 {
     const row_arrays a = arrays_of(pass);
     const int64_t sum_size = pass->plan->sum_size;
+    const int64_t ahead = a.prefetch_distance * a.feature_stride;
     double total = 0;
     for (int64_t i = first; i < last; i++) {
         const int64_t label = a.labels[i];
@@ -427,11 +451,12 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
         double *sum = sums + label * sum_size;
         NAME(row_task) row;
         NAME(init_row_task)(&row, &a, i, label, sum);
-        if (a.prefetch_distance > 0) {
-            row.next_x = (const char *)row.x + a.prefetch_distance * a.feature_stride;
-            row.next_c = row.next_x;
+        if (ahead > 0) {
+            row.next_x = (const FEATURE *)((const char *)row.x + ahead);
+            row.next_c = row.c;
         }
-        const double loss = NAME(row)(&row, a.D, what);
+        const double loss = what & SHORT ? NAME(short_row)(&row, a.D, what)
+                                         : NAME(row)(&row, a.D, what);
         total += loss;
         sum[a.D] += row.weight;
         if (what & GRADIENT) {
@@ -446,6 +471,9 @@ NAME(segment_rows)(const cl_pass *pass, int64_t first, int64_t last, double *sum
 {
     if (pass->gradient == NULL) {
         return NAME(segment_as)(pass, first, last, sums, ACCUMULATE | WEIGHTED);
+    }
+    if (pass->batch->weights == NULL && pass->batch->D <= SHORT_ROW_VALUES) {
+        return NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT | SHORT);
     }
     if (pass->batch->weights == NULL) {
         return NAME(segment_as)(pass, first, last, sums, ACCUMULATE | GRADIENT);

@@ -65,18 +65,21 @@ run_segments(void *argument, int worker, int workers)
 
 /* Rows are prefetched this many bytes of features ahead, in whole rows: far enough to
  * hide the latency of memory, near enough to be still in the second-level cache.
- * Smaller features are mostly in that cache already. */
-static const int64_t PREFETCH_BYTES = 4096;
+ * Smaller features are mostly in that cache already. Of long rows the processor
+ * prefetches most by itself, which is enough while the features are in some cache. */
+static const double PREFETCH_BYTES = 4096;
 static const double MIN_BYTES_PREFETCHED = 128 * 1024;
+static const double MIN_BYTES_PREFETCHED_LONG = 2 << 20;
 
 static int64_t
 prefetch_distance(const cl_batch *b)
 {
-    if (cl_feature_bytes(b) < MIN_BYTES_PREFETCHED) {
+    const double bytes = cl_feature_bytes(b);
+    const double rows = PREFETCH_BYTES / (double)(b->D * cl_feature_size(b->types));
+    if (bytes < (rows < 1 ? MIN_BYTES_PREFETCHED_LONG : MIN_BYTES_PREFETCHED)) {
         return 0;
     }
-    const int64_t rows = PREFETCH_BYTES / (b->D * cl_feature_size(b->types));
-    return rows > 1 ? rows : 1;
+    return rows > 1 ? (int64_t)rows : 1;
 }
 
 /* Process the rows of every class and finalize it. Returns the number of classes

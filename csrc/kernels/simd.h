@@ -186,6 +186,15 @@ f64x16_total(f64x16 v)
     return eight_total(lane);
 }
 
+/* f64x16_total() of lanes that are >= 0, from the third on zero. */
+CL_INLINE double
+f64x16_total_of_two(f64x16 v)
+{
+    double lane[2];
+    memcpy(lane, &v, sizeof(lane));
+    return lane[0] + lane[1];
+}
+
 /* Store past the caches if HAS_STREAM, for results too large to stay in them. Both
  * addresses and the size are multiples of STREAM_BYTES. */
 CL_INLINE void

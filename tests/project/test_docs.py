@@ -1,7 +1,6 @@
 """The pages of docs/, as far as they can be tested without Sphinx; csrc/README.md."""
 
 import ctypes
-import json
 import re
 import shutil
 import subprocess
@@ -40,44 +39,6 @@ def test_cards_and_includes_lead_to_files(page):
 def test_reference_has_every_public_name():
     entries = re.findall(r"^\.\. auto(?:function|class):: (\w+)", text("api.rst"), re.M)
     assert set(centerloss.__all__) <= set(entries)
-
-
-# Columns of the README's speed table, and the entries of each in the results.
-COLUMNS = {
-    "centerloss": ["centerloss"],
-    "numba": ["numba"],
-    "fastest PyTorch": ["PyTorch dense", "PyTorch sparse"],
-    "fastest NumPy": ["NumPy add.at", "NumPy reduceat"],
-}
-
-
-def fastest(result, names):
-    """The smallest median of the entries on one thread."""
-    timings = (timing for timing in result["timings"] if timing["threads"] == 1)
-    return min(timing["median"] for timing in timings if timing["name"] in names)
-
-
-def test_readme_shows_the_speed_in_the_results():
-    """The table, in multiples of a copy, and the numbers of a training step."""
-    results = json.loads((ROOT / "benchmarks/results/results.json").read_text("utf-8"))
-    readme = (ROOT / "README.md").read_text("utf-8")
-    (table,) = re.findall(r"^\| batch, classes.*\n.*\n((?:\|.*\n)+)", readme, re.M)
-    lines = re.sub(r"[* ]", "", table).splitlines()
-    rows = [line.strip("|").split("|") for line in lines]
-    workloads = results["workloads"].values()
-    for (size, *ratios), result in zip(rows, workloads, strict=True):
-        assert size == "{rows}x{dim},{classes}".format(**result)
-        copy = fastest(result, ["copy"])
-        expected = [fastest(result, names) / copy for names in COLUMNS.values()]
-        assert [float(r) for r in ratios] == pytest.approx(expected, rel=0.05)
-
-    text, ours, copied = " ".join(readme.split()), {}, {}
-    for name in ("face", "many"):
-        ours[name] = fastest(results["training"][name], ["centerloss.torch"])
-        copied[name] = fastest(results["training"][name], ["PyTorch dense, trained"])
-    assert f"takes {1e3 * ours['many']:.1f} ms with 300 000 classes" in text
-    assert f"[{copied['many'] / ours['many']:.0f} times]" in text
-    assert f"{copied['face'] / ours['face']:.0f} times with 10 575 classes" in text
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="there is no cc")

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
+from torch.nn.utils.parametrize import register_parametrization
 
 import centerloss.torch
 from centerloss.torch import _cpu, _dispatch, _ops
@@ -349,6 +350,52 @@ def test_reload():
     importlib.reload(centerloss.torch)
     embeddings, labels, _ = batch()
     assert centerloss.torch.CenterLoss(7, 6)(embeddings, labels) > 0
+
+
+# --- the short way of a usual training step ------------------------------------------
+
+
+def test_a_usual_step_is_checked_only_after_an_error(monkeypatch):
+    """The checks take a tenth of the time of a small training step."""
+
+    def check(_):
+        raise AssertionError("checked")
+
+    monkeypatch.setattr("centerloss.torch._checks.check_tensors", check)
+    embeddings, labels, weights = batch()
+    loss_fn = module()
+    loss_fn(embeddings, labels).backward()
+    assert loss_fn.num_updated == len(labels.unique())
+    for given in [(embeddings, labels - 7), (embeddings, labels, weights)]:
+        with pytest.raises(AssertionError, match="^checked$"):
+            loss_fn(*given)
+
+
+@reductions
+def test_a_usual_step_has_the_bits_of_one_that_is_checked(monkeypatch, reduction):
+    embeddings, labels, _ = batch()
+    expected = run(module(reduction=reduction), embeddings, labels)
+    monkeypatch.setattr("centerloss.torch._dispatch.is_usual", lambda _: False)
+    assert_same_bits(run(module(reduction=reduction), embeddings, labels), expected)
+
+
+def test_a_training_step_in_forward_mode_is_not_usual():
+    embeddings, labels, _ = wide()
+    loss_fn = module(3, 4, dtype=torch.float64)
+    expected = gradient_of(still(), embeddings, labels).sum()
+    with forward_ad.dual_level():
+        dual = forward_ad.make_dual(embeddings, torch.ones_like(embeddings))
+        tangent = forward_ad.unpack_dual(loss_fn(dual, labels)).tangent
+    torch.testing.assert_close(tangent, expected)
+
+
+def test_parametrized_centers():
+    """They are then no buffer of the module itself."""
+    embeddings, labels, _ = batch()
+    loss_fn = module().eval()
+    expected = loss_fn(embeddings, labels)
+    register_parametrization(loss_fn, "centers", torch.nn.Identity())
+    assert same_bits(loss_fn(embeddings, labels), expected)
 
 
 # --- without private functions of PyTorch --------------------------------------------
