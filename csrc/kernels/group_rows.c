@@ -73,10 +73,10 @@ cl_count_rows(cl_plan *plan, const cl_batch *batch)
     number_full_chunks(plan, batch, next);
 }
 
-/* The last three arguments are constants in every call, so each label type has loops of
+/* The last four arguments are constants in every call, so each label type has loops of
  * its own. Only with CHUNK_ROWS rows there may be full chunks. */
 static inline int64_t
-read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed,
+read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed, bool count,
                bool may_be_full)
 {
     const int64_t B = b->B, stride = b->label_stride;
@@ -86,7 +86,7 @@ read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed,
     const bool ignore = b->has_ignore_index && can_match;
     const int64_t ignore_index = ignore ? b->ignore_index : -1;
     int64_t *labels = plan->labels;
-    int64_t *counts = plan->in_batch_order ? plan->counts : NULL;
+    int64_t *counts = plan->counts;
     cl_full_chunk *next = plan->full_chunks;
     int64_t ignored = 0;
     for (int64_t i = 0; i < B; i++) {
@@ -100,10 +100,10 @@ read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed,
             return i;
         }
         labels[i] = label;
-        if (counts != NULL && may_be_full) {
+        if (count && may_be_full) {
             next = count_row(counts, label, i, next);
         }
-        else if (counts != NULL) {
+        else if (count) {
             counts[label]++;
         }
     }
@@ -115,8 +115,11 @@ read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed,
 static inline int64_t
 read_labels_of(const cl_batch *b, cl_plan *plan, int size, bool is_signed)
 {
-    return b->B < CHUNK_ROWS ? read_labels_as(b, plan, size, is_signed, false)
-                             : read_labels_as(b, plan, size, is_signed, true);
+    if (!plan->in_batch_order) {
+        return read_labels_as(b, plan, size, is_signed, false, false);
+    }
+    return b->B < CHUNK_ROWS ? read_labels_as(b, plan, size, is_signed, true, false)
+                             : read_labels_as(b, plan, size, is_signed, true, true);
 }
 
 int64_t
