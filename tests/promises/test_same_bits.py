@@ -412,3 +412,28 @@ def test_every_half_number(dtype):
             expected = (x.astype(np.float32) * np.float32(weight)).astype(dtype)
             assert bits(gradient[~nan]) == bits(expected[~nan])
             assert np.isnan(gradient[nan]).all()
+
+
+def any_floats(rng, shape):
+    """Every exponent, subnormal ones too, below where differences overflow."""
+    bits = rng.integers(0, 2**32, shape, dtype=np.uint32)
+    values = bits.view(np.float32)
+    return np.where(np.abs(values) < 1e38, values, np.float32(0))
+
+
+def near_ties(rng, shape):
+    """Small integers: many sums are halfway between two floats, or almost."""
+    return (2.0 ** rng.integers(-30, 1, shape) * rng.integers(1, 9, shape)).astype("f4")
+
+
+@pytest.mark.parametrize("values", [any_floats, near_ties])
+@pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0**-30, 2.0**-148, 0.3])
+def test_the_only_row_of_a_class_moves_its_center_as_in_double_precision(alpha, values):
+    """With a rate that is a power of two, kernels use fused operations of floats."""
+    rng = np.random.default_rng(0)
+    shape = (400, 16 + 15)
+    features, before = values(rng, shape), values(rng, shape)
+    expected = before + alpha / 2 * (features - before).astype(np.float64)
+    centers = before.copy()
+    cl.step(features, np.arange(len(features)), centers, alpha=alpha)
+    assert bits(centers) == bits(expected.astype(np.float32))
