@@ -33,7 +33,7 @@ FUNCTIONS = (
     "cl_plan_make",
     "cl_read_labels",
     "cl_step",
-    "segment_float32",
+    "segments_float32",
     "finalize_segments_float32",
     "cl_sum",
     "cl_plan_free",
