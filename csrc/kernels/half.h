@@ -167,14 +167,37 @@ narrow_bits(u_part bits)
 }
 #endif
 
+CL_INLINE u_part
+round_to_bfloats(u_part bits)
+{
+    return bits + 0x7fffu + ((bits >> 16) & 1u);
+}
+
 /* bfloat_from_float() of a part. */
 CL_INLINE h_part
 bfloats_pack(f_part value)
 {
     const u_part bits = (u_part)value;
-    const u_part rounded = bits + 0x7fffu + ((bits >> 16) & 1u);
     const u_part nan = bits | (0x40u << 16);
-    return narrow_bits(choose_nan(value, nan, rounded) >> 16);
+    return narrow_bits(choose_nan(value, nan, round_to_bfloats(bits)) >> 16);
+}
+
+/* The same of all parts. */
+CL_INLINE __m256i
+bfloats_pack_all(f32x16 v)
+{
+#if VECTOR_BYTES == 64
+    return bfloats_pack(v.part[0]);
+#else
+    const __m256 is_nan = _mm256_cmp_ps(v.part[0], v.part[1], _CMP_UNORD_Q);
+    if (_mm256_movemask_ps(is_nan) != 0) { /* of either */
+        return _mm256_set_m128i(bfloats_pack(v.part[1]), bfloats_pack(v.part[0]));
+    }
+    const u_part low = round_to_bfloats((u_part)v.part[0]) >> 16;
+    const u_part high = round_to_bfloats((u_part)v.part[1]) >> 16;
+    const __m256i mixed = _mm256_packus_epi32((__m256i)low, (__m256i)high);
+    return _mm256_permute4x64_epi64(mixed, 0xd8);
+#endif
 }
 
 /* The i-th part of n numbers. */
@@ -235,6 +258,10 @@ bf16x16_load(const uint16_t *p, int n)
 CL_INLINE void
 bf16x16_store(uint16_t *p, f32x16 v, int n)
 {
+    if (n == LANES) {
+        _mm256_storeu_si256((__m256i *)p, bfloats_pack_all(v));
+        return;
+    }
     for (int i = 0; i < parts(n, F_LANES); i++) {
         halves_store(p, bfloats_pack(v.part[i]), i, n);
     }
@@ -243,10 +270,8 @@ bf16x16_store(uint16_t *p, f32x16 v, int n)
 CL_INLINE void
 bf16x16_stream(uint16_t *p, f32x16 v)
 {
-    for (int i = 0; i < LANES / F_LANES; i++) {
-        const h_part bfloats = bfloats_pack(v.part[i]);
-        stream_store(p + i * F_LANES, &bfloats, sizeof(bfloats));
-    }
+    const __m256i bfloats = bfloats_pack_all(v);
+    stream_store(p, &bfloats, sizeof(bfloats));
 }
 
 #else
