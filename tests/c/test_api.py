@@ -48,10 +48,11 @@ def test_any_number_of_threads(program):
         # A class may have more rows than a chunk of 512.
         (5121, 7, 10, 1, "1 batch order"),
         # Threads cannot share a segment of 32768 rows.
-        (32768, 16, 400, 2, "2 class order"),
-        (32769, 16, 400, 2, "2 batch order"),
-        (40000, 32, 10, 3, "3 batch order"),
-        (40000, 32, 10, 4, "4 class order"),
+        (32768, 64, 100, 2, "2 batch order"),
+        (32768, 64, 100, 3, "3 class order"),
+        (32769, 64, 100, 3, "3 batch order"),
+        (40000, 64, 10, 5, "5 batch order"),
+        (40000, 64, 10, 6, "6 class order"),
     ],
 )
 def test_threads_and_order(program, rows, dim, classes, requested, expected):

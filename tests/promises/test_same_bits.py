@@ -255,8 +255,7 @@ def threads(request):
     cl.set_num_threads(before)
 
 
-# With one or three threads and CLASSES classes the rows are in batch order, with 30 000
-# classes in class order; with eight threads float64 is in class order, too.
+# With CLASSES classes the rows are in batch order, with 30 000 classes in class order.
 @pytest.mark.thread_unsafe(reason="sets the number of threads")
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("classes", [CLASSES, 30_000])
