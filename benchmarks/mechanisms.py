@@ -35,7 +35,17 @@ SWITCHES = {
         "stop - start == 1 &&",
         "stop - start == 0 &&",
     ),
-    "prefetching": ("ops.c", "return rows > 1 ? rows : 1;", "return 0 * rows;"),
+    "fused update of their centers": (
+        "kernels_for_isa.h",
+        "return f == v && (bits",
+        "return f != v && (bits",
+    ),
+    "loop for rows of three values": (
+        "kernels_template.h",
+        "batch->D <= SHORT_ROW_VALUES",
+        "batch->D < 0",
+    ),
+    "prefetching": ("ops.c", "return rows > 1 ? (int64_t)rows : 1;", "return 0;"),
 }
 
 
