@@ -237,8 +237,9 @@ f16x16_store(uint16_t *p, f32x16 v, int n)
 }
 
 CL_INLINE void
-f16x16_stream(uint16_t *p, f32x16 v)
+f16x16_stream(uint16_t *p, f32x16 v, line_writer *lines)
 {
+    (void)lines;
     for (int i = 0; i < LANES / F_LANES; i++) {
         const h_part halves = halves_pack(v.part[i]);
         stream_store(p + i * F_LANES, &halves, sizeof(halves));
@@ -268,8 +269,9 @@ bf16x16_store(uint16_t *p, f32x16 v, int n)
 }
 
 CL_INLINE void
-bf16x16_stream(uint16_t *p, f32x16 v)
+bf16x16_stream(uint16_t *p, f32x16 v, line_writer *lines)
 {
+    (void)lines;
     const __m256i bfloats = bfloats_pack_all(v);
     stream_store(p, &bfloats, sizeof(bfloats));
 }
@@ -297,8 +299,9 @@ f16x16_store(uint16_t *p, f32x16 v, int n)
 }
 
 CL_INLINE void
-f16x16_stream(uint16_t *p, f32x16 v)
+f16x16_stream(uint16_t *p, f32x16 v, line_writer *lines)
 {
+    (void)lines;
     uint16_t halves[LANES];
     f16x16_store(halves, v, LANES);
     stream_store(p, halves, sizeof(halves));
@@ -325,8 +328,9 @@ bf16x16_store(uint16_t *p, f32x16 v, int n)
 }
 
 CL_INLINE void
-bf16x16_stream(uint16_t *p, f32x16 v)
+bf16x16_stream(uint16_t *p, f32x16 v, line_writer *lines)
 {
+    (void)lines;
     uint16_t bfloats[LANES];
     bf16x16_store(bfloats, v, LANES);
     stream_store(p, bfloats, sizeof(bfloats));

@@ -52,10 +52,11 @@ typedef struct {
     double *losses;
     int64_t D;
     int64_t prefetch_distance;
+    line_writer *lines;
 } row_arrays;
 
 CL_INLINE row_arrays
-arrays_of(const cl_pass *pass)
+arrays_of(const cl_pass *pass, line_writer *lines)
 {
     const cl_batch *b = pass->batch;
     return (row_arrays){
@@ -73,6 +74,7 @@ arrays_of(const cl_pass *pass)
         .losses = pass->plan->losses,
         .D = b->D,
         .prefetch_distance = pass->prefetch_distance,
+        .lines = lines,
     };
 }
 

@@ -20,6 +20,7 @@ typedef struct {
     CENTER *restrict old;       /* SINGLETON: (D,) copy of c before */
     FEATURE *restrict gradient; /* (D,) */
     bool nontemporal;           /* store the gradient past the caches? */
+    line_writer *lines;         /* for such stores */
     CENTER scale;               /* gradient = scale * d */
     double weight;              /* w_i */
     double *restrict sum;       /* ACCUMULATE: (D,) sum of w_i d_i so far */
@@ -60,7 +61,7 @@ NAME(block)(f64x16 squares, const NAME(row_task) * row, int64_t j, int what, int
     if (what & GRADIENT) {
         const CENTERS gradient = ON_CENTERS(scale)(d, row->scale, n);
         if (row->nontemporal && n == LANES) {
-            ON_FEATURES(stream)(row->gradient + j, gradient);
+            ON_FEATURES(stream)(row->gradient + j, gradient, row->lines);
         }
         else {
             ON_FEATURES(store)(row->gradient + j, gradient, n);
@@ -133,6 +134,7 @@ NAME(init_row_task)(NAME(row_task) * row, const row_arrays *a, int64_t i, int64_
         row->gradient = (FEATURE *)(a->gradient + i * a->gradient_stride);
     }
     row->nontemporal = a->nontemporal;
+    row->lines = a->lines;
     row->weight = a->weights != NULL ? a->weights[i] : 1.0;
     row->scale = (CENTER)(row->weight * a->factor);
     row->sum = sum;
@@ -157,7 +159,8 @@ NAME(prefetch_row)(NAME(row_task) * row, const row_arrays *a, int64_t later)
 CL_INLINE void
 NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
 {
-    const row_arrays a = arrays_of(pass);
+    line_writer lines = lines_begin();
+    const row_arrays a = arrays_of(pass, &lines);
     for (int64_t i = first; i < last; i++) {
         const int64_t label = a.labels[i];
         if (label < 0) {
@@ -170,6 +173,7 @@ NAME(rows_as)(const cl_pass *pass, int64_t first, int64_t last, int what)
         }
         a.losses[i] = row.weight * NAME(row)(&row, a.D, what);
     }
+    lines_end(&lines);
 }
 
 static void
@@ -268,7 +272,7 @@ NAME(sum_finite_rows)(const cl_pass *pass, int64_t start, int64_t stop, int64_t 
                       double *sums)
 {
     const cl_plan *plan = pass->plan;
-    const row_arrays a = arrays_of(pass);
+    const row_arrays a = arrays_of(pass, NULL);
     const int64_t D = a.D;
     double *chunk_sum = sums + plan->sum_size;
     double *segment_sum = chunk_sum + plan->sum_size;
@@ -384,11 +388,13 @@ CL_INLINE int64_t
 NAME(chunks_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
                 int what)
 {
-    const row_arrays a = arrays_of(pass);
+    line_writer lines = lines_begin();
+    const row_arrays a = arrays_of(pass, &lines);
     int64_t finalized = 0;
     for (int64_t k = first; k < last; k++) {
         finalized += NAME(chunk)(pass, &a, &pass->plan->chunks[k], sums, what);
     }
+    lines_end(&lines);
     return finalized;
 }
 
@@ -439,7 +445,8 @@ CL_INLINE double
 NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
                  int what)
 {
-    const row_arrays a = arrays_of(pass);
+    line_writer lines = lines_begin();
+    const row_arrays a = arrays_of(pass, &lines);
     const int64_t sum_size = pass->plan->sum_size;
     const int64_t ahead = a.prefetch_distance * a.feature_stride;
     double total = 0;
@@ -463,6 +470,7 @@ NAME(segment_as)(const cl_pass *pass, int64_t first, int64_t last, double *sums,
             a.losses[i] = row.weight * loss;
         }
     }
+    lines_end(&lines);
     return total;
 }
 
@@ -544,7 +552,7 @@ NAME(finalize_sums)(const cl_pass *pass)
 static void
 NAME(leave_out_rows)(const cl_pass *pass)
 {
-    const row_arrays a = arrays_of(pass);
+    const row_arrays a = arrays_of(pass, NULL);
     int64_t *labels = pass->plan->labels;
     for (int64_t i = 0; i < pass->batch->B; i++) {
         if (labels[i] >= 0) {
