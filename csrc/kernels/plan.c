@@ -52,8 +52,8 @@ classes_are_few(const cl_plan *plan, const cl_batch *b)
            bytes * (double)plan->segments <= MAX_SUM_BYTES_PER_ROW * (double)b->B;
 }
 
-/* Threads cannot share a segment, so many threads are faster in class order. Two threads
- * in class order take as long as one in batch order, or 1.1 times as long. */
+/* Threads cannot share a segment, so many threads are faster in class order. Two
+ * threads in class order take as long as one in batch order, or 1.1 times as long. */
 static bool
 batch_order_suits(const cl_plan *plan, const cl_batch *b)
 {
