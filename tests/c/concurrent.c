@@ -21,7 +21,7 @@ enum {
     STEPS = 6,
     D = 48,
     K = 300,
-    B = 40000, /* two segments: batch order for up to three threads */
+    B = 40000, /* two segments: batch order for up to five threads */
 };
 
 static float features[B * D];
@@ -71,7 +71,7 @@ make_numbers(void)
     }
 }
 
-/* Every other step has a single segment, hence class order with several threads. */
+/* Every other step has a single segment, hence class order with three threads. */
 static cl_batch
 batch_of(caller *c, int step)
 {
@@ -160,7 +160,7 @@ main(int argc, char **argv)
             stop("concurrent and sequential steps differ");
         }
     }
-    if (concurrent[1].orders != 3 || concurrent[2].orders != 3) {
+    if (concurrent[2].orders != 3 || concurrent[3].orders != 3) {
         stop("only one order of the rows was used: change B, D or K");
     }
     printf("%d callers at the same time: %s\n", CALLERS, argv[1]);
