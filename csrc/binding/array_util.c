@@ -84,9 +84,7 @@ bool
 py_rows_overlap(PyArrayObject *array, int axes, npy_intp stride)
 {
     assert(py_rows_contiguous(array, axes));
-    if (py_count_rows(array, axes) <= 1) {
-        return false;
-    }
+    assert(py_count_rows(array, axes) > 1); /* a single row is C-contiguous */
     const uintptr_t row_bytes =
         (uintptr_t)(py_row_length(array, axes) * PyArray_ITEMSIZE(array));
     const uintptr_t distance = stride < 0 ? 0 - (uintptr_t)stride : (uintptr_t)stride;

@@ -48,7 +48,7 @@ check_in_place(const py_call *call, int argument, PyArrayObject *array, int axes
     else if (!PyArray_ISALIGNED(array)) {
         problem = "is not aligned";
     }
-    else if (PyArray_IS_C_CONTIGUOUS(array) || PyArray_SIZE(array) == 0) {
+    else if (PyArray_IS_C_CONTIGUOUS(array)) {
         return true;
     }
     else if (!py_rows_contiguous(array, axes)) {

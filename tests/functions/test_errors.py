@@ -230,6 +230,12 @@ def test_memory_of_no_elements_is_never_wrong(shape):
     assert centerloss.update_centers(np.zeros((0, shape[1]), np.float32), [], c) == 0
 
 
+def test_no_rows_from_the_middle_of_the_centers():
+    """Arrays without elements overlap nothing, wherever they are."""
+    c = np.ones((K, D), np.float32)
+    assert centerloss.update_centers(c[1:1], [], c) == 0
+
+
 def test_centers_that_are_only_read_may_overlap():
     """They may overlap themselves and other arguments, and be read-only."""
     c = np.broadcast_to(np.ones(D, np.float32), (K, D))
