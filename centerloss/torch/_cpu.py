@@ -59,12 +59,7 @@ def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int]:
     value, _, updated = _call(
         _core.step_and_count,
         batch,
-        alpha=settings.alpha,
-        normalize=settings.normalize,
-        skip_nonfinite=settings.skip_nonfinite,
-        reduction=settings.reduction,
-        loss_weight=settings.loss_weight,
-        ignore_index=settings.ignore_index,
+        **_step_options(settings),
         out=array(gradient),
     )
     increment_version(batch.centers)
@@ -83,18 +78,24 @@ def try_step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int] | N
             embeddings.detach().numpy(),
             labels.numpy(),
             centers.numpy(),
-            alpha=settings.alpha,
-            normalize=settings.normalize,
-            skip_nonfinite=settings.skip_nonfinite,
-            reduction=settings.reduction,
-            loss_weight=settings.loss_weight,
-            ignore_index=settings.ignore_index,
+            **_step_options(settings),
             out=gradient.numpy(),
         )
     except (TypeError, ValueError, IndexError, RuntimeError):
         return None
     increment_version(centers)
     return _loss_tensor(value, centers), gradient, updated
+
+
+def _step_options(settings: Settings) -> dict[str, Any]:
+    return {
+        "alpha": settings.alpha,
+        "normalize": settings.normalize,
+        "skip_nonfinite": settings.skip_nonfinite,
+        "reduction": settings.reduction,
+        "loss_weight": settings.loss_weight,
+        "ignore_index": settings.ignore_index,
+    }
 
 
 def update_centers(batch: Batch, settings: Settings) -> int:

@@ -3,9 +3,8 @@
  * bfloat16 (the upper half of a float). Loads widen to float, which is exact; stores
  * round to nearest, ties to even.
  *
- * Conversions have no branches and convert all lanes, even if fewer are used.
- * With HAS_X86_64_V3 there are instructions for them, on one 16-byte vector; without,
- * there are loops.
+ * With HAS_X86_64_V3 a part is converted by instructions, in half_avx2.h or
+ * half_avx512.h; without, every number is converted in a loop.
  */
 #ifndef CENTERLOSS_HALF_H
 #define CENTERLOSS_HALF_H
@@ -100,39 +99,7 @@ bfloat_from_float(float value)
 #if VECTOR_BYTES == 64
 #include "half_avx512.h"
 #else
-typedef __m128i h_part;
-
-CL_INLINE f_part
-halves_unpack(h_part halves)
-{
-    return _mm256_cvtph_ps(halves);
-}
-
-CL_INLINE h_part
-halves_pack(f_part v)
-{
-    return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT);
-}
-
-CL_INLINE f_part
-bfloats_unpack(h_part bfloats)
-{
-    return (f_part)_mm256_slli_epi32(_mm256_cvtepu16_epi32(bfloats), 16);
-}
-
-CL_INLINE u_part
-choose_nan(f_part value, u_part nan, u_part other)
-{
-    const __m256 is_nan = _mm256_cmp_ps(value, value, _CMP_UNORD_Q);
-    return (u_part)_mm256_blendv_ps((__m256)other, (__m256)nan, is_nan);
-}
-
-CL_INLINE h_part
-narrow_bits(u_part bits)
-{
-    return _mm_packus_epi32(_mm256_castsi256_si128((__m256i)bits),
-                            _mm256_extracti128_si256((__m256i)bits, 1));
-}
+#include "half_avx2.h"
 #endif
 
 CL_INLINE u_part
