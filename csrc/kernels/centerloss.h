@@ -133,7 +133,7 @@ typedef struct {
 
     /* In batch order. */
     int64_t *counts;            /* (K,) the rows of each class */
-    cl_full_chunk *full_chunks; /* (n_full,) by their last rows */
+    cl_full_chunk *full_chunks; /* (n_full,) in the order of their last rows */
     int64_t n_full;
     int64_t *last_rows; /* (n_full,) the last row of the chunk of each partial */
 

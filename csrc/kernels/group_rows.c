@@ -74,7 +74,7 @@ cl_count_rows(cl_plan *plan, const cl_batch *batch)
 }
 
 /* The last four arguments are constants in every call, so each label type has loops of
- * its own. Only with CHUNK_ROWS rows there may be full chunks. */
+ * its own. `may_be_full`: the batch has enough rows for a full chunk. */
 static inline int64_t
 read_labels_as(const cl_batch *b, cl_plan *plan, int size, bool is_signed, bool count,
                bool may_be_full)
@@ -195,7 +195,7 @@ list_rows(const int64_t *labels, int64_t B, int64_t *rows)
 
 /* A radix sort from the lowest digit up. A digit has no more values than there are
  * rows (but at least 16), so a pass costs O(B); with K <= B^m there are O(m)
- * passes. The first writes where the last one then writes to `rows`. */
+ * passes. Passes write to `rows` and `spare` in turn, the last one to `rows`. */
 void
 cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
              int64_t *rows, int64_t *spare)

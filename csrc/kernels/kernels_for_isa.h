@@ -38,8 +38,8 @@ prefetch(const void *p, int64_t size)
 #endif
 }
 
-/* What the loops over rows read from a pass. In a local variable, which no store to an
- * array can change, the compiler keeps it in registers. */
+/* What the loops over rows read from a pass. Each loop has a copy in a local variable,
+ * which can stay in registers because no store to an array changes it. */
 typedef struct {
     const char *features, *centers;
     int64_t feature_stride, center_stride;
@@ -118,7 +118,7 @@ is_finite(double v)
     return v >= -DBL_MAX && v <= DBL_MAX;
 }
 
-/* A power of two that is a normal float, or zero. */
+/* Is it a power of two that is a normal float, or zero? */
 CL_INLINE bool
 is_power_of_two(double v)
 {

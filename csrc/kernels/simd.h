@@ -173,8 +173,7 @@ eight_total(const double *lane)
     return two[0] + two[1];
 }
 
-/* The sum of all lanes, by halving as well: whole parts as long as there are several.
- */
+/* The sum of all lanes, by halving: the last eight are added to the first eight. */
 CL_INLINE double
 f64x16_total(f64x16 v)
 {
@@ -224,9 +223,10 @@ stream_end(void)
 #if defined(VECTOR_BYTES) && VECTOR_BYTES == 64
 #include "lines_avx512.h"
 #else
+/* Without AVX-512, a line is stored in pieces, and nothing has to be kept. */
 typedef struct {
     bool unused;
-} line_writer; /* pieces of a line do as well */
+} line_writer;
 
 CL_INLINE line_writer
 lines_begin(void)
