@@ -51,7 +51,6 @@ typedef struct {
     const int64_t *labels, *rows;
     double *losses;
     int64_t D;
-    int64_t counted; /* rows in class order */
     int64_t prefetch_distance;
     line_writer *lines;
 } row_arrays;
@@ -74,7 +73,6 @@ arrays_of(const cl_pass *pass, line_writer *lines)
         .rows = pass->plan->rows,
         .losses = pass->plan->losses,
         .D = b->D,
-        .counted = pass->plan->counted,
         .prefetch_distance = pass->prefetch_distance,
         .lines = lines,
     };

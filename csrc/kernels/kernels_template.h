@@ -236,11 +236,12 @@ NAME(finalize_class)(const cl_pass *pass, int64_t label, int64_t class_index,
     }
 }
 
-/* The row at a position in class order; returns 1/2 ||d||^2. `sum` is the class's or,
- * for SINGLETON, where the old center is kept. `rate` is for SINGLETON. */
+/* The row at a position in class order, of the `counted` ones; returns 1/2 ||d||^2.
+ * `sum` is the class's or, for SINGLETON, where the old center is kept. `rate` is for
+ * SINGLETON. */
 CL_INLINE double
-NAME(process_row)(const row_arrays *a, int64_t position, int64_t label, double *sum,
-                  double rate, int what)
+NAME(process_row)(const row_arrays *a, int64_t position, int64_t counted, int64_t label,
+                  double *sum, double rate, int what)
 {
     const int64_t i = a->rows[position];
     NAME(row_task) row;
@@ -251,7 +252,7 @@ NAME(process_row)(const row_arrays *a, int64_t position, int64_t label, double *
         row.rate = rate;
     }
     const int64_t later = position + a->prefetch_distance;
-    if (later > position && later < a->counted) {
+    if (later > position && later < counted) {
         NAME(prefetch_row)(&row, a, a->rows[later]);
     }
     const double loss = NAME(row)(&row, a->D, what);
@@ -331,11 +332,13 @@ NAME(singleton)(const cl_pass *pass, const row_arrays *a, int64_t position,
                 int64_t label, double *old)
 {
     const double rate = pass->alpha * class_normalizer(pass, 1.0);
+    const int64_t counted = pass->plan->counted;
     const int what = GRADIENT | SINGLETON;
     const double loss =
         is_power_of_two(rate)
-            ? NAME(process_row)(a, position, label, old, rate, what | EXACT_RATE)
-            : NAME(process_row)(a, position, label, old, rate, what);
+            ? NAME(process_row)(a, position, counted, label, old, rate,
+                                what | EXACT_RATE)
+            : NAME(process_row)(a, position, counted, label, old, rate, what);
     if (may_have_nonfinite(pass, loss)) {
         memcpy(pass->centers + label * a->center_stride, old,
                (size_t)a->D * sizeof(CENTER));
@@ -363,7 +366,8 @@ NAME(chunk)(const cl_pass *pass, const row_arrays *a, const cl_chunk *chunk,
         to = segment_end(plan, from, stop);
         clear_sum(segment_sum, D);
         for (int64_t position = from; position < to; position++) {
-            total += NAME(process_row)(a, position, label, segment_sum, 0.0, what);
+            total += NAME(process_row)(a, position, plan->counted, label, segment_sum,
+                                       0.0, what);
         }
         if (segment_sum != sums) {
             add_sum(sums, segment_sum, D);
