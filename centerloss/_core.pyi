@@ -100,6 +100,18 @@ def value_and_grad(
     ignore_index: SupportsIndex | None = None,
     out: NDArray[Any] | None = None,
 ) -> tuple[Any, NDArray[Any]]: ...
+def terms_and_grad(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[Any],
+    *,
+    reduction: _Total = "mean",
+    loss_weight: SupportsFloat = 1.0,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    out: NDArray[Any] | None = None,
+    total_weight: SupportsFloat | None = None,
+) -> tuple[NDArray[np.float64], NDArray[Any]]: ...
 @overload
 def step(
     features: _Features[_Shape, _F],
@@ -186,6 +198,29 @@ def update_centers(
     sample_weight: ArrayLike | None = None,
     ignore_index: SupportsIndex | None = None,
 ) -> int: ...
+def class_sums_at(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[_C],
+    *,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    places: NDArray[np.int64],
+) -> tuple[NDArray[np.int64], NDArray[_C], NDArray[np.float64]]: ...
+def update_centers_at(
+    features: ArrayLike,
+    labels: ArrayLike,
+    centers: NDArray[Any],
+    *,
+    alpha: SupportsFloat = 0.5,
+    normalize: bool | np.bool_ = True,
+    skip_nonfinite: bool | np.bool_ = True,
+    sample_weight: ArrayLike | None = None,
+    ignore_index: SupportsIndex | None = None,
+    places: NDArray[np.int64],
+) -> int: ...
+def ordered_sum(values: NDArray[np.float64], /) -> float: ...
+def ordered_sum_of_runs(sums: NDArray[np.float64], n: SupportsIndex, /) -> float: ...
 def set_num_threads(n: SupportsIndex, /) -> None: ...
 def get_num_threads() -> int: ...
 def check(

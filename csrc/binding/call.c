@@ -125,5 +125,6 @@ py_call_clear(py_call *call)
     Py_XDECREF((PyObject *)call->labels);
     Py_XDECREF((PyObject *)call->centers);
     Py_XDECREF((PyObject *)call->weights);
+    Py_XDECREF((PyObject *)call->places);
     Py_XDECREF((PyObject *)call->out);
 }

@@ -24,7 +24,7 @@ const char py_check_doc[] =
     "Returns\n"
     "-------\n"
     "dict\n"
-    "    The arguments of all functions, with defaults for those not given:\n"
+    "    The arguments of all public functions, with defaults for those not given:\n"
     "    `features` and `labels` as plain arrays of their own shapes and dtypes, in\n"
     "    native byte order, the rows of `features` contiguous; `centers` as a plain\n"
     "    view; `sample_weight` as an array of float64, or None; `out` as given, or\n"

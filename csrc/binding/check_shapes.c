@@ -219,6 +219,25 @@ check_weights_shape(const py_call *call)
            fail_entries(call, SAMPLE_WEIGHT, call->weights, call->row_axes, "weight");
 }
 
+/* One place per row, whatever the number of axes that index the rows. */
+static bool
+check_places_shape(const py_call *call)
+{
+    const long long B = (long long)call->batch.B;
+    if (call->places == NULL ||
+        (PyArray_NDIM(call->places) == 1 && PyArray_SIZE(call->places) == B)) {
+        return true;
+    }
+    PyObject *shape = py_shape(call->places);
+    if (shape != NULL) {
+        PyErr_Format(PyExc_ValueError,
+                     "%s has shape %S, expected (%lld,): one place per row of %s",
+                     call->names[PLACES], shape, B, call->names[FEATURES]);
+        Py_DECREF(shape);
+    }
+    return false;
+}
+
 static bool
 fail_losses_reduction(const py_call *call)
 {
@@ -277,5 +296,5 @@ bool
 py_check_shapes(py_call *call)
 {
     return check_centers_shape(call) && check_rows(call) && check_weights_shape(call) &&
-           check_out_shape(call);
+           check_places_shape(call) && check_out_shape(call);
 }

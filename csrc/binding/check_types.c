@@ -217,8 +217,9 @@ read_bool(const py_call *call, int argument, bool *flag)
 bool
 py_fail_reduction(const py_call *call, PyObject *type)
 {
-    PyErr_Format(type, "%s is %R, expected 'none', 'sum' or 'mean'",
-                 call->names[REDUCTION], call->given[REDUCTION]);
+    PyErr_Format(type, "%s is %R, expected %s'sum' or 'mean'", call->names[REDUCTION],
+                 call->given[REDUCTION],
+                 call->signature->returns_terms ? "" : "'none', ");
     return false;
 }
 
@@ -277,6 +278,30 @@ read_ignore_index(py_call *call)
     return true;
 }
 
+/* The kind and size are compared: two types of C may have 64 bits. */
+static bool
+check_places_dtype(const py_call *call)
+{
+    PyArrayObject *places = call->places;
+    if (PyArray_ISSIGNED(places) && PyArray_ITEMSIZE(places) == 8 &&
+        py_is_native(places)) {
+        return true;
+    }
+    PyErr_Format(PyExc_TypeError, "%s has dtype %S, expected int64",
+                 call->names[PLACES], PyArray_DESCR(places));
+    return false;
+}
+
+static bool
+check_places_type(py_call *call)
+{
+    if (call->given[PLACES] == NULL) {
+        return true;
+    }
+    call->places = require_array(call, PLACES, "a NumPy array of int64");
+    return call->places != NULL && check_places_dtype(call);
+}
+
 /* The dtype that `out` must have, but for its byte order; a borrowed reference. */
 static PyArray_Descr *
 out_dtype(const py_call *call)
@@ -327,9 +352,11 @@ py_revalidate_arrays(py_call *call)
            reload_array(&call->features, call->given[FEATURES]) &&
            reload_array(&call->labels, call->given[LABELS]) &&
            (weights_read || reload_array(&call->weights, call->given[SAMPLE_WEIGHT])) &&
+           reload_array(&call->places, call->given[PLACES]) &&
            reload_array(&call->out, call->given[OUT]) && check_centers_dtype(call) &&
            find_types(call) && check_labels_dtype(call) &&
            (call->weights == NULL || check_weights_dtype(call)) &&
+           (call->places == NULL || check_places_dtype(call)) &&
            (call->out == NULL || check_out_dtype(call));
 }
 
@@ -344,5 +371,7 @@ py_check_types(py_call *call)
            check_reduction_type(call) &&
            read_number(call, LOSS_WEIGHT, &call->loss_options.loss_weight) &&
            check_weights_type(call) && read_ignore_index(call) &&
-           (!call->code_ran || py_revalidate_arrays(call)) && check_out_type(call);
+           read_number(call, TOTAL_WEIGHT, &call->total_weight) &&
+           (!call->code_ran || py_revalidate_arrays(call)) && check_places_type(call) &&
+           check_out_type(call);
 }

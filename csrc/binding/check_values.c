@@ -14,7 +14,8 @@ read_reduction(py_call *call)
     if (value == NULL) {
         return true;
     }
-    for (int i = CL_MEAN; i >= CL_NONE; i--) { /* the most frequent first */
+    const int last = call->signature->returns_terms ? CL_SUM : CL_NONE;
+    for (int i = CL_MEAN; i >= last; i--) { /* the most frequent first */
         if (PyUnicode_CompareWithASCIIString(value, py_reduction_names[i]) == 0) {
             call->loss_options.reduction = (cl_reduction)i;
             return true;
@@ -119,9 +120,11 @@ check_overlaps(const py_call *call)
     const operand labels = operand_of(call, LABELS, call->labels);
     const operand centers = operand_of(call, CENTERS, call->centers);
     const operand weights = operand_of(call, SAMPLE_WEIGHT, call->weights);
+    const operand places = operand_of(call, PLACES, call->places);
     if (writes_centers && !(check_no_overlap(call, &centers, &features) &&
                             check_no_overlap(call, &centers, &labels) &&
-                            check_no_overlap(call, &centers, &weights))) {
+                            check_no_overlap(call, &centers, &weights) &&
+                            check_no_overlap(call, &centers, &places))) {
         return false;
     }
     if (call->out == NULL) {
@@ -198,12 +201,59 @@ check_weights(const py_call *call)
 }
 
 static bool
+fail_place(const py_call *call, const int64_t *places, int64_t row)
+{
+    const char *name = call->names[PLACES];
+    const long long place = (long long)places[row];
+    if (row == 0) {
+        PyErr_Format(PyExc_ValueError, "%s[0] is %lld, expected an integer >= 0", name,
+                     place);
+    }
+    else {
+        PyErr_Format(PyExc_ValueError,
+                     "%s[%lld] is %lld, but %s[%lld] is %lld: expected ascending "
+                     "places",
+                     name, (long long)row, place, name, (long long)row - 1,
+                     (long long)places[row - 1]);
+    }
+    return false;
+}
+
+/* Copies the places unless they are contiguous, and checks them. Another thread can
+ * still write to the caller's array during the operation. The kernels read the places
+ * only to compare the segments of rows, so that changes bits of the sums at worst. */
+static bool
+read_places(py_call *call)
+{
+    if (call->places == NULL) {
+        return true;
+    }
+    PyObject *read = PyArray_FromArray(call->places, PyArray_DescrFromType(NPY_INT64),
+                                       NPY_ARRAY_CARRAY_RO);
+    if (!py_replace(&call->places, read)) {
+        return false;
+    }
+    const int64_t *places = PyArray_DATA(call->places);
+    for (int64_t row = 0; row < call->batch.B; row++) {
+        if (places[row] < 0 || (row > 0 && places[row] <= places[row - 1])) {
+            return fail_place(call, places, row);
+        }
+    }
+    call->batch.places = places;
+    return true;
+}
+
+static bool
 check_options(py_call *call)
 {
     if (!read_reduction(call) ||
         !check_factor(call, ALPHA, call->update_options.alpha) ||
-        !check_factor(call, LOSS_WEIGHT, call->loss_options.loss_weight)) {
+        !check_factor(call, LOSS_WEIGHT, call->loss_options.loss_weight) ||
+        !check_factor(call, TOTAL_WEIGHT, call->total_weight)) {
         return false;
+    }
+    if (call->given[TOTAL_WEIGHT] != NULL) {
+        call->loss_options.total_weight = &call->total_weight;
     }
     if (call->ignore_index_overflow != 0) {
         PyErr_Format(PyExc_ValueError, "%s is %R, expected an integer of 64 bits",
@@ -217,5 +267,5 @@ bool
 py_check_values(py_call *call)
 {
     return check_options(call) && check_arrays(call) && read_weights(call) &&
-           check_weights(call);
+           check_weights(call) && read_places(call);
 }

@@ -13,6 +13,7 @@
 #include "check.h"
 #include "docstrings.h"
 #include "runtime.h"
+#include "ordered_sum.h"
 
 /* Set by one thread and read by others. The GIL orders this, where there is one. */
 #ifdef Py_GIL_DISABLED
@@ -61,7 +62,7 @@ count_object(PyObject *most, int64_t most_value, int64_t count)
 typedef struct {
     double loss;
     PyObject *spare_float; /* reserves the memory of the returned float */
-    PyArrayObject *losses; /* for reduction="none" */
+    PyArrayObject *losses; /* for reduction="none", or the terms */
     PyArrayObject *gradient;
     PyObject *out;   /* borrowed; `losses` or `gradient` may be a view of it */
     PyObject *count; /* of the centers updated, for step_and_count */
@@ -99,7 +100,14 @@ make_outputs(loss_outputs *outputs, const py_call *call, cl_outputs *result)
         result->gradient_stride = row_stride(call, outputs->gradient);
         out = NULL;
     }
-    if (call->loss_options.reduction == CL_NONE) {
+    if (signature->returns_terms) {
+        outputs->losses = py_new_of_shape(call->labels, NPY_FLOAT64);
+        if (outputs->losses == NULL) {
+            return false;
+        }
+        result->terms = PyArray_DATA(outputs->losses);
+    }
+    else if (call->loss_options.reduction == CL_NONE) {
         outputs->losses =
             out != NULL ? out : py_new_of_shape(call->labels, centers_type(call));
         if (outputs->losses == NULL) {
@@ -272,6 +280,17 @@ core_step(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
     return call_loss_operation(module, STEP, args, n_args, keywords);
 }
 
+PyDoc_STRVAR(terms_and_grad_doc,
+             "`value_and_grad`, for sharded centers: it returns the terms of the "
+             "loss's sum, and divides by `total_weight`, if given, for the mean.");
+
+static PyObject *
+core_terms_and_grad(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
+                    PyObject *keywords)
+{
+    return call_loss_operation(module, TERMS_AND_GRAD, args, n_args, keywords);
+}
+
 PyDoc_STRVAR(step_and_count_doc,
              "`step`, for centerloss.torch: it also returns the number of centers "
              "updated.");
@@ -411,6 +430,30 @@ core_class_sums(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
                                 keywords);
 }
 
+PyDoc_STRVAR(update_centers_at_doc,
+             "`update_centers`, for sharded centers: `places` are the rows' indices in "
+             "the whole batch.");
+
+static PyObject *
+core_update_centers_at(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
+                       PyObject *keywords)
+{
+    return call_group_operation(module, UPDATE_CENTERS_AT, run_update_centers, args,
+                                n_args, keywords);
+}
+
+PyDoc_STRVAR(class_sums_at_doc,
+             "`class_sums`, for sharded centers: `places` are the rows' indices in the "
+             "whole batch.");
+
+static PyObject *
+core_class_sums_at(PyObject *module, PyObject *const *args, Py_ssize_t n_args,
+                   PyObject *keywords)
+{
+    return call_group_operation(module, CLASS_SUMS_AT, run_class_sums, args, n_args,
+                                keywords);
+}
+
 /* ---------------------------------------------------------- threads and build */
 
 PyDoc_STRVAR(
@@ -484,12 +527,18 @@ static PyMethodDef methods[] = {
     FUNCTION(loss),
     FUNCTION(gradient),
     FUNCTION(value_and_grad),
+    FUNCTION(terms_and_grad),
     FUNCTION(center_delta),
     FUNCTION(class_sums),
+    FUNCTION(class_sums_at),
     FUNCTION(update_centers),
+    FUNCTION(update_centers_at),
     FUNCTION(step),
     FUNCTION(step_and_count),
     FUNCTION(step_of_class),
+    {"ordered_sum", py_ordered_sum, METH_O, py_ordered_sum_doc},
+    {"ordered_sum_of_runs", py_ordered_sum_of_runs, METH_VARARGS,
+     py_ordered_sum_of_runs_doc},
     {"set_num_threads", core_set_num_threads, METH_O, set_num_threads_doc},
     {"get_num_threads", core_get_num_threads, METH_NOARGS, get_num_threads_doc},
     {"check", (PyCFunction)(void (*)(void))py_check, METH_VARARGS | METH_KEYWORDS,

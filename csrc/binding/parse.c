@@ -3,7 +3,8 @@
 const char *const py_argument_names[ARGUMENTS] = {
     "features",      "labels",         "centers",   "alpha",
     "normalize",     "skip_nonfinite", "reduction", "loss_weight",
-    "sample_weight", "ignore_index",   "out",
+    "sample_weight", "ignore_index",   "out",       "total_weight",
+    "places",
 };
 
 const char *const py_reduction_names[3] = {
@@ -26,13 +27,21 @@ const py_signature py_signatures[FUNCTIONS] = {
     [VALUE_AND_GRAD] = {.name = "value_and_grad",
                         .takes = LOSS_ARGUMENTS,
                         .out = OUT_GRADIENT},
+    [TERMS_AND_GRAD] = {.name = "terms_and_grad",
+                        .takes = LOSS_ARGUMENTS | BIT(TOTAL_WEIGHT),
+                        .out = OUT_GRADIENT,
+                        .returns_terms = true},
     [CENTER_DELTA] = {.name = "center_delta",
                       .takes = BIT(NORMALIZE) | ROW_ARGUMENTS | BIT(OUT),
                       .out = OUT_DELTAS},
     [CLASS_SUMS] = {.name = "class_sums", .takes = ROW_ARGUMENTS},
+    [CLASS_SUMS_AT] = {.name = "class_sums_at", .takes = ROW_ARGUMENTS | BIT(PLACES)},
     [UPDATE_CENTERS] = {.name = "update_centers",
                         .takes = UPDATE_ARGUMENTS,
                         .writes_centers = true},
+    [UPDATE_CENTERS_AT] = {.name = "update_centers_at",
+                           .takes = UPDATE_ARGUMENTS | BIT(PLACES),
+                           .writes_centers = true},
     [STEP] = {.name = "step",
               .takes = LOSS_ARGUMENTS | UPDATE_ARGUMENTS,
               .writes_centers = true,
@@ -116,16 +125,28 @@ assign(py_call *call, int i, PyObject *keyword, PyObject *value)
 }
 
 static bool
+check_given(const py_call *call, int argument)
+{
+    if (call->given[argument] != NULL) {
+        return true;
+    }
+    PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'",
+                 call->signature->name, py_argument_names[argument]);
+    return false;
+}
+
+static bool
 finish_parsing(py_call *call)
 {
     for (int i = FEATURES; i <= CENTERS; i++) {
-        if (call->given[i] == NULL) {
-            PyErr_Format(PyExc_TypeError, "%s() missing required argument '%s'",
-                         call->signature->name, py_argument_names[i]);
+        if (!check_given(call, i)) {
             return false;
         }
     }
-    for (int i = SAMPLE_WEIGHT; i <= OUT; i++) {
+    if (call->signature->takes & BIT(PLACES) && !check_given(call, PLACES)) {
+        return false;
+    }
+    for (int i = SAMPLE_WEIGHT; i <= TOTAL_WEIGHT; i++) {
         if (call->given[i] == Py_None) {
             call->given[i] = NULL;
         }
@@ -137,7 +158,7 @@ bool
 py_parse(py_call *call, PyObject *const interned[ARGUMENTS], PyObject *const *args,
          Py_ssize_t n_args, PyObject *keywords)
 {
-    const int positional = call->signature->all_positional ? ARGUMENTS : CENTERS + 1;
+    const int positional = (call->signature->all_positional ? OUT : CENTERS) + 1;
     if (n_args > positional) {
         PyErr_Format(PyExc_TypeError,
                      "%s() takes %d positional arguments but %zd were given",

@@ -9,7 +9,8 @@
 
 #include "centerloss.h"
 
-/* The arguments of all functions, in the order of their signatures. */
+/* The arguments of all functions, in the order of their signatures. Those after OUT are
+ * of private functions, which need not know other arguments by their positions. */
 enum {
     FEATURES,
     LABELS,
@@ -22,6 +23,8 @@ enum {
     SAMPLE_WEIGHT,
     IGNORE_INDEX,
     OUT,
+    TOTAL_WEIGHT,
+    PLACES,
     ARGUMENTS,
 };
 
@@ -45,15 +48,19 @@ typedef struct {
     py_out out;
     bool
         all_positional; /* may all arguments be positional, not only the first three? */
+    bool returns_terms; /* the terms of the loss, in place of the loss? */
 } py_signature;
 
 enum {
     LOSS,
     GRADIENT,
     VALUE_AND_GRAD,
+    TERMS_AND_GRAD,
     CENTER_DELTA,
     CLASS_SUMS,
+    CLASS_SUMS_AT,
     UPDATE_CENTERS,
+    UPDATE_CENTERS_AT,
     STEP,
     STEP_AND_COUNT,
     STEP_OF_CLASS,
@@ -77,9 +84,11 @@ typedef struct {
     PyArrayObject *labels;   /* native, one stride between them */
     PyArrayObject *centers;  /* a view of the caller's memory */
     PyArrayObject *weights;  /* labels.shape; float64, contiguous; or NULL */
+    PyArrayObject *places;   /* (rows,); int64, contiguous; or NULL */
     PyArrayObject *out;      /* a view of the caller's memory; or NULL */
     int row_axes;            /* axes of the labels: they index the rows of the batch */
     bool code_ran; /* code of the caller, in a conversion of an argument, perhaps */
+    double total_weight;       /* if it is given */
     int ignore_index_overflow; /* not 0 if ignore_index needs more than 64 bits */
     cl_batch batch;
     cl_loss_options loss_options;

@@ -67,12 +67,17 @@ typedef struct {
     bool has_ignore_index; /* leave out rows with label == ignore_index? */
     int64_t ignore_index;  /* may be outside 0..K-1 */
     const double *weights; /* (B,), finite, >= 0; NULL: every weight is 1 */
+    const int64_t *places; /* (B,), strictly ascending, >= 0: where each row stands in
+                              the larger batch that this one is a part of; NULL: row i
+                              stands at i */
 } cl_batch;
 
 /* Settings of loss and gradient. They never reach the centers. */
 typedef struct {
     cl_reduction reduction;
-    double loss_weight; /* finite, >= 0 */
+    double loss_weight;         /* finite, >= 0 */
+    const double *total_weight; /* the W of a larger batch, >= 0, which CL_MEAN divides
+                                   by; NULL: the batch's own */
 } cl_loss_options;
 
 /* Settings of the center update, c_j -= alpha * sum_i w_i (c_j - x_i) / (1 + n_j).
@@ -93,6 +98,7 @@ typedef struct {
     double *loss;     /* one number; not written for CL_NONE */
     char *row_losses; /* (B,) of the centers' type; written for CL_NONE only */
     int64_t row_loss_stride;
+    double *terms;  /* (B,) w_i/2 ||d_i||^2, 0 for an ignored row; or NULL */
     char *gradient; /* (B, D) of the features' type, or NULL */
     int64_t gradient_stride;
 } cl_outputs;
@@ -188,6 +194,31 @@ cl_center_delta(const cl_batch *batch, cl_plan *plan, bool normalize, char *delt
 void
 cl_class_sums(const cl_batch *batch, cl_plan *plan, int64_t *classes, char *sums,
               double *counts);
+
+/* The sum of n doubles, in an order that depends on n alone; 0 for n = 0. The loss of a
+ * batch is a factor times the cl_sum() of its terms, where the factor is loss_weight
+ * or, for CL_MEAN, loss_weight / W; W is the cl_sum() of the weights, 0 for an ignored
+ * row. The order never changes:
+ *
+ * A run is up to CL_SUM_RUN values. Eight lanes start at zero; value i is added to lane
+ * i % 8, in the order of i, as long as whole groups of eight are left. The other values
+ * are added up from zero, one after another. The run's sum is
+ *
+ *     (((l0 + l4) + (l2 + l6)) + ((l1 + l5) + (l3 + l7))) + others
+ *
+ * More values than that are split in two: the first h = n / 2, rounded down and then up
+ * to a multiple of CL_SUM_RUN, and the rest. The sum is that of the first h plus that
+ * of the rest, each added up by these rules. */
+enum {
+    CL_SUM_RUN = 1024
+};
+double
+cl_sum(const double *values, int64_t n);
+
+/* cl_sum() of n values, given the sums of their runs: run k is values k * CL_SUM_RUN to
+ * (k + 1) * CL_SUM_RUN - 1, the last one what is left. */
+double
+cl_sum_of_runs(const double *run_sums, int64_t n);
 
 /* Instruction sets. Call cl_select_isa() once, before any operation, with the name
  * of a set or NULL for the best that this processor has; it returns false if there

@@ -2,7 +2,8 @@
  * The rows of a batch, grouped by label in O(B).
  *
  * Each class's rows, in batch order, are cut into chunks of CHUNK_ROWS (the last has
- * what is left). The batch is cut into segments of SEGMENT_ROWS consecutive rows. The
+ * what is left). The batch is cut into segments of SEGMENT_ROWS consecutive rows; if
+ * its rows have places in a larger batch, they are in the segments of that one. The
  * rows of a chunk that are in the same segment are added up from zero, one after
  * another; these sums are added up to the chunk's, and the chunks' to the class's, in
  * batch order. So a class's sum depends on its own rows and their positions in the
@@ -11,6 +12,8 @@
  */
 #ifndef CENTERLOSS_GROUP_ROWS_H
 #define CENTERLOSS_GROUP_ROWS_H
+
+#include <stddef.h>
 
 #include "centerloss.h"
 
@@ -30,6 +33,14 @@ struct cl_full_chunk {
     int64_t last;    /* its last row */
     int64_t partial; /* its row of partials; those of a class are consecutive */
 };
+
+/* The segment of a row. The caller may change the places meanwhile, so code must stay
+ * within its arrays whatever this returns, and if it returns another segment later. */
+static inline int64_t
+cl_segment_of(const int64_t *places, int64_t row)
+{
+    return (places != NULL ? places[row] : row) / SEGMENT_ROWS;
+}
 
 /* Copy the labels to plan->labels, -1 for an ignored row, and count the others. In
  * batch order also does what cl_count_rows() does. Returns the first row whose label

@@ -48,7 +48,7 @@ typedef struct {
     bool nontemporal;
     const double *weights;
     double factor;
-    const int64_t *labels, *rows;
+    const int64_t *labels, *rows, *places;
     double *losses;
     int64_t D;
     int64_t prefetch_distance;
@@ -71,6 +71,7 @@ arrays_of(const cl_pass *pass, line_writer *lines)
         .factor = pass->factor,
         .labels = pass->plan->labels,
         .rows = pass->plan->rows,
+        .places = b->places,
         .losses = pass->plan->losses,
         .D = b->D,
         .prefetch_distance = pass->prefetch_distance,
@@ -96,14 +97,14 @@ class_normalizer(const cl_pass *pass, double weight)
 
 /* The end of the rows that are in the same segment as the one at position `from`. */
 CL_INLINE int64_t
-segment_end(const cl_plan *plan, int64_t from, int64_t stop)
+segment_end(const row_arrays *a, int64_t from, int64_t stop)
 {
-    const int64_t segment = plan->rows[from] / SEGMENT_ROWS;
-    if (plan->rows[stop - 1] / SEGMENT_ROWS == segment) {
+    const int64_t segment = cl_segment_of(a->places, a->rows[from]);
+    if (cl_segment_of(a->places, a->rows[stop - 1]) == segment) {
         return stop;
     }
     int64_t to = from + 1;
-    while (plan->rows[to] / SEGMENT_ROWS == segment) {
+    while (to < stop && cl_segment_of(a->places, a->rows[to]) == segment) {
         to++;
     }
     return to;

@@ -289,10 +289,11 @@ NAME(sum_finite_rows)(const cl_pass *pass, int64_t start, int64_t stop, int64_t 
             continue;
         }
         const bool new_chunk = counted % CHUNK_ROWS == 0;
-        if (new_chunk || i / SEGMENT_ROWS != segment) {
+        const int64_t row_segment = cl_segment_of(a.places, i);
+        if (new_chunk || row_segment != segment) {
             add_sum(chunk_sum, segment_sum, D);
             clear_sum(segment_sum, D);
-            segment = i / SEGMENT_ROWS;
+            segment = row_segment;
         }
         if (new_chunk) {
             add_sum(sums, chunk_sum, D);
@@ -363,7 +364,7 @@ NAME(chunk)(const cl_pass *pass, const row_arrays *a, const cl_chunk *chunk,
     }
     double *segment_sum = sums, total = 0;
     for (int64_t from = start, to; from < stop; from = to) {
-        to = segment_end(plan, from, stop);
+        to = segment_end(a, from, stop);
         clear_sum(segment_sum, D);
         for (int64_t position = from; position < to; position++) {
             total += NAME(process_row)(a, position, plan->counted, label, segment_sum,

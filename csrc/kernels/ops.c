@@ -105,6 +105,13 @@ run_classes(cl_pass *pass)
     return total;
 }
 
+/* The W of the mean. */
+static double
+mean_weight(const cl_plan *plan, const cl_loss_options *options)
+{
+    return options->total_weight != NULL ? *options->total_weight : plan->weight;
+}
+
 /* What multiplies every row's loss, besides its weight. */
 static double
 loss_factor(const cl_plan *plan, const cl_loss_options *options)
@@ -112,7 +119,8 @@ loss_factor(const cl_plan *plan, const cl_loss_options *options)
     if (options->reduction != CL_MEAN) {
         return options->loss_weight;
     }
-    return plan->weight > 0 ? options->loss_weight / plan->weight : 0.0;
+    const double weight = mean_weight(plan, options);
+    return weight > 0 ? options->loss_weight / weight : 0.0;
 }
 
 /* A gradient this large does not stay in the caches until it is used, so it is stored
@@ -169,9 +177,13 @@ store_losses(const cl_pass *pass, const cl_loss_options *options,
 {
     const double *losses = pass->plan->losses;
     const int64_t B = pass->batch->B;
+    if (outputs->terms != NULL) {
+        memcpy(outputs->terms, losses, (size_t)B * sizeof(*losses));
+    }
     if (options->reduction != CL_NONE) {
         const double total = cl_sum(losses, B);
-        const bool empty = options->reduction == CL_MEAN && !(pass->plan->weight > 0);
+        const bool empty =
+            options->reduction == CL_MEAN && !(mean_weight(pass->plan, options) > 0);
         *outputs->loss = empty ? 0.0 : pass->factor * total;
     }
     else if (cl_center_size(pass->batch->types) == 8) {

@@ -52,36 +52,22 @@ classes_are_few(const cl_plan *plan, const cl_batch *b)
            bytes * (double)plan->segments <= MAX_SUM_BYTES_PER_ROW * (double)b->B;
 }
 
+/* In batch order a row's segment follows from its index. With places, a batch that is
+ * in several segments of the larger one takes class order. */
+static bool
+segments_are_by_index(const cl_batch *b)
+{
+    return b->places == NULL || b->B == 0 ||
+           cl_segment_of(b->places, 0) == cl_segment_of(b->places, b->B - 1);
+}
+
 /* Threads cannot share a segment, so many threads are faster in class order. Two
  * threads in class order take as long as one in batch order, or 1.1 times as long. */
 static bool
 batch_order_suits(const cl_plan *plan, const cl_batch *b)
 {
-    return plan->threads < 3 * plan->segments && classes_are_few(plan, b);
-}
-
-double
-cl_sum(const double *v, int64_t n)
-{
-    enum {
-        RUN = 1024
-    };
-    if (n > RUN) {
-        const int64_t half = (n / 2 + RUN - 1) / RUN * RUN;
-        return cl_sum(v, half) + cl_sum(v + half, n - half);
-    }
-    double lane[8] = {0};
-    int64_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        for (int k = 0; k < 8; k++) {
-            lane[k] += v[i + k];
-        }
-    }
-    double rest = 0;
-    for (; i < n; i++) {
-        rest += v[i];
-    }
-    return eight_total(lane) + rest;
+    return plan->threads < 3 * plan->segments && classes_are_few(plan, b) &&
+           segments_are_by_index(b);
 }
 
 /* W. The losses are not computed yet, so their memory holds the weights. */

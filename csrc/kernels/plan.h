@@ -25,9 +25,4 @@ cl_feature_bytes(const cl_batch *b)
     return (double)b->B * (double)b->D * (double)cl_feature_size(b->types);
 }
 
-/* The sum of n doubles in an order that depends on n alone. The order halves down
- * to short runs of lanes, so the error grows with log n. */
-double
-cl_sum(const double *v, int64_t n);
-
 #endif

@@ -4,12 +4,14 @@
  *     api                    compares steps with unusual values of `threads`
  *     api B D K THREADS      prints the number of threads and the order of the rows
  *     api OPERATION NEEDS    runs an operation on a plan made with NEEDS, 1 to 3
+ *     api sums               compares cl_sum() with cl_sum_of_runs()
  */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "centerloss.h"
+#include "random_bits.h"
 
 enum {
     B = 40000, /* 10 MB of features: enough for several threads */
@@ -26,7 +28,7 @@ typedef struct {
     float gradient[B][D], centers[K][D];
 } results;
 
-static const cl_loss_options loss_options = {CL_MEAN, 1.0};
+static const cl_loss_options loss_options = {.reduction = CL_MEAN, .loss_weight = 1.0};
 static const cl_update_options update_options = {0.5, true, true};
 static double loss;
 static const cl_outputs outputs = {
@@ -150,9 +152,37 @@ print_plan(char **sizes)
     return 0;
 }
 
+static int
+compare_sums(void)
+{
+    enum {
+        MAX = 20 * CL_SUM_RUN + 1
+    };
+    static double values[MAX], run_sums[MAX / CL_SUM_RUN + 1];
+    uint64_t state = 0;
+    for (int i = 0; i < MAX; i++) {
+        values[i] = (double)(random_bits(&state) >> 11) * 0x1p-53 - 0.25;
+    }
+    for (int64_t n = 0; n <= MAX; n += n % CL_SUM_RUN < 2 || n % 7 == 0 ? 1 : 5) {
+        for (int64_t start = 0; start < n; start += CL_SUM_RUN) {
+            const int64_t left = n - start;
+            run_sums[start / CL_SUM_RUN] =
+                cl_sum(values + start, left < CL_SUM_RUN ? left : CL_SUM_RUN);
+        }
+        if (cl_sum(values, n) != cl_sum_of_runs(run_sums, n)) {
+            fprintf(stderr, "another sum of %d values\n", (int)n);
+            return 1;
+        }
+    }
+    return 0;
+}
+
 int
 main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "sums") == 0) {
+        return compare_sums();
+    }
     if (argc == 5) {
         return print_plan(argv + 1);
     }

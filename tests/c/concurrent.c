@@ -99,7 +99,7 @@ take_steps(void *argument)
     caller *c = argument;
     const cl_outputs outputs = {
         .loss = &c->loss, .gradient = (char *)c->gradient, .gradient_stride = D * 4};
-    const cl_loss_options loss_options = {CL_MEAN, 1.0};
+    const cl_loss_options loss_options = {.reduction = CL_MEAN, .loss_weight = 1.0};
     const cl_update_options update_options = {0.5, true, true};
     for (int step = 0; step < STEPS && !c->failed; step++) {
         const cl_batch batch = batch_of(c, step);

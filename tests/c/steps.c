@@ -56,7 +56,7 @@ main(int argc, char **argv)
         .label_size = sizeof *labels,
         .label_signed = true,
     };
-    const cl_loss_options loss_options = {CL_MEAN, 1.0};
+    const cl_loss_options loss_options = {.reduction = CL_MEAN, .loss_weight = 1.0};
     const cl_update_options update_options = {0.5, true, true};
     double loss = 0.0;
     const cl_outputs outputs = {

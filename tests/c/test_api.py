@@ -59,6 +59,10 @@ def test_threads_and_order(program, rows, dim, classes, requested, expected):
     assert run(program, rows, dim, classes, requested) == expected
 
 
+def test_sums_of_runs(program):
+    run(program, "sums")
+
+
 @pytest.mark.parametrize("needs", [LOSSES, GROUPS, LOSSES | GROUPS])
 @pytest.mark.parametrize("name", NEEDS)
 def test_operations_assert_what_they_need(program, name, needs):

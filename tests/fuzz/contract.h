@@ -83,6 +83,7 @@ typedef struct {
     unsigned gradient_layout, deltas_layout, losses_layout;
     array features, centers, labels;
     double *weights; /* or NULL */
+    int64_t *places; /* or NULL */
 } test_case;
 
 /* Any bytes make a case; zeros follow the last one. */

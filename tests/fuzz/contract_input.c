@@ -175,6 +175,24 @@ fill_weights(input *in, test_case *t, uint64_t *state)
     t->batch.weights = t->weights;
 }
 
+/* Places with gaps, small or as long as a segment. */
+static void
+fill_places(input *in, test_case *t, uint64_t *state)
+{
+    const unsigned kind = (unsigned)take(in, 1);
+    const int64_t B = t->batch.B;
+    if (kind % 2 == 0) {
+        return;
+    }
+    t->places = malloc((size_t)B * 8);
+    int64_t place = kind & 2 ? 0 : 32768 - kind;
+    for (int64_t i = 0; i < B; i++) {
+        t->places[i] = place;
+        place += 1 + (int64_t)(random_bits(state) % (kind & 4 ? 40000 : 3));
+    }
+    t->batch.places = t->places;
+}
+
 /* Rows that share memory, in arrays that are only read; and whether rows that are not
  * finite are skipped. */
 static void
@@ -238,6 +256,7 @@ take_case(const uint8_t *data, size_t size)
     fill_numbers(&t.centers, center_formats[b->types], kinds, &state);
     fill_weights(in, &t, &state);
     fill_labels(in, &t, &state);
+    fill_places(in, &t, &state);
     b->features = t.features.first;
     b->feature_stride = t.features.stride;
     b->labels = t.labels.first;
@@ -253,4 +272,5 @@ free_case(test_case *t)
     free(t->centers.memory);
     free(t->labels.memory);
     free(t->weights);
+    free(t->places);
 }

@@ -96,6 +96,18 @@ CASES = [(name, kind) for name in CALLS for kind in KINDS]
 IDS = [f"{name}-{kind.__name__}" for name, kind in CASES]
 
 
+def private_calls():
+    """Names of functions of `centerloss._core` alone, and a call of each."""
+    places = np.repeat(np.arange(0, 40 * B, 40), 2)[::2]  # to be copied
+    loss = every_option("value_and_grad") | {"reduction": "sum", "total_weight": 3}
+    return {
+        "step_and_count": every_option("step"),
+        "terms_and_grad": loss,
+        "class_sums_at": every_option("class_sums") | {"places": places},
+        "update_centers_at": every_option("update_centers") | {"places": places},
+    }
+
+
 def snapshot(call):
     """Bytes of every array of a call and of its bases."""
     result = []

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 import centerloss
-from centerloss import CenterLoss
-from tests.helpers.cases import CASES, IDS, allocated_blocks
+from centerloss import CenterLoss, _core
+from tests.helpers.cases import CASES, IDS, B, allocated_blocks, private_calls
 from tests.helpers.error_cases import CALLS, faulty_calls
 
 STATM = "/proc/self/statm"
@@ -53,6 +53,27 @@ def functions():
         # Its __index__ creates a new integer in every call.
         nothing["ignore_index"] = np.int64(10**12)
         yield f"{name}-nothing", getattr(centerloss, name), [(nothing, ())]
+    for name, call in private_calls().items():
+        wrong = call | {"labels": np.full(call["labels"].shape, 10**6)}
+        short = call | {"sample_weight": [1.0]}
+        errors = [(call, ()), (wrong, IndexError), (short, ValueError)]
+        if "places" in call:
+            bad = (call["places"][::-1], call["places"][1:], [1], np.ones(B))
+            errors += [
+                (call | {"places": places}, (TypeError, ValueError)) for places in bad
+            ]
+        yield name, getattr(_core, name), errors
+    sums = [np.ones(3000), np.ones((3, 1)), np.ones(3, "f4"), [1.0]]
+    yield (
+        "ordered_sum",
+        lambda values: _core.ordered_sum(values),
+        [({"values": values}, (TypeError, ValueError)) for values in sums],
+    )
+    yield (
+        "ordered_sum_of_runs",
+        lambda values: _core.ordered_sum_of_runs(values, 3000 * 1024),
+        [({"values": values}, (TypeError, ValueError)) for values in sums],
+    )
     for n in (2, 0, None):
         yield (
             f"set_num_threads-{n}",

@@ -17,7 +17,7 @@ import numpy as np
 
 import centerloss
 from centerloss import CenterLoss, _core
-from tests.helpers.cases import CASES, IDS, allocated_blocks, every_option, snapshot
+from tests.helpers.cases import CASES, IDS, allocated_blocks, private_calls, snapshot
 
 FOREVER = 0
 SWEEPS = 5
@@ -93,11 +93,20 @@ def functions():
             lambda call=call: snapshot(call),
             IndexError if kind.__name__ == "bad_label" else None,
         )
-    call = every_option("step")
+    for name, call in private_calls().items():
+        function = getattr(_core, name)
+        yield (
+            name,
+            lambda f=function, call=call: f(**call),
+            lambda call=call: snapshot(call),
+            None,
+        )
+    numbers = np.ones(3000)
+    yield "ordered_sum", lambda: _core.ordered_sum(numbers), tuple, None
     yield (
-        "step_and_count",
-        lambda call=call: _core.step_and_count(**call),
-        lambda call=call: snapshot(call),
+        "ordered_sum_of_runs",
+        lambda: _core.ordered_sum_of_runs(numbers, 3000 * 1024),
+        tuple,
         None,
     )
     yield "get_include", centerloss.get_include, tuple, None

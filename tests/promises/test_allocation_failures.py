@@ -5,6 +5,7 @@ with all that follow, until it succeeds.
 """
 
 import copy
+import functools
 import importlib.util
 import pickle
 import sys
@@ -17,7 +18,7 @@ import centerloss
 from centerloss import CenterLoss
 from tests.helpers.batches import CALLS, bits
 from tests.helpers.c_builds import KERNELS, TESTS_C, link
-from tests.helpers.cases import CASES, IDS, bad_label, snapshot
+from tests.helpers.cases import CASES, IDS, bad_label, private_calls, snapshot
 from tests.helpers.fault_injection import ALWAYS, FAILING_MALLOC, failing_core
 from tests.helpers.processes import posix, run, run_module
 
@@ -69,6 +70,18 @@ def test_memory_of_arrays_and_plans(failing, name, kind, onwards):
     assert asked >= 1
     if kind is not bad_label:
         assert bits(result) == bits(getattr(centerloss, name)(**same_call))
+    assert snapshot(call) == snapshot(same_call)
+
+
+@ways
+@pytest.mark.parametrize("name", private_calls())
+def test_memory_of_private_functions(failing, name, onwards):
+    core, library = failing
+    call, same_call = private_calls()[name], private_calls()[name]
+    function = functools.partial(getattr(core, name), **call)
+    asked, result = fail_each(library, function, lambda: snapshot(call), onwards)
+    assert asked >= 1
+    assert bits(result) == bits(getattr(centerloss._core, name)(**same_call))
     assert snapshot(call) == snapshot(same_call)
 
 
@@ -127,7 +140,7 @@ def test_memory_of_arrays_in_files(failing, tmp_path, onwards):
 def test_plans_in_c(tmp_path):
     """Every kind of plan, without Python."""
     sources = [TESTS_C / "failing_plans.c", TESTS_C / "failing_malloc.c"]
-    sources += [KERNELS / "plan.c", KERNELS / "group_rows.c"]
+    sources += [KERNELS / name for name in ("plan.c", "group_rows.c", "sum.c")]
     output = run(link(tmp_path / "plans", sources, *FAILING_MALLOC))
     assert dict(line.split(": ") for line in output.splitlines()) == {
         "no rows": "1",
