@@ -7,7 +7,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,6 +48,12 @@ def read_npz(file: BinaryIO, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
         return {name: _read_npy(archive, name, max_bytes) for name in found}
 
 
+def read_npy_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, Fortran order and dtype of a .npy file, which is read so far."""
+    np.lib.format.read_magic(file)
+    return np.lib.format.read_array_header_1_0(file, max_header_size=_MAX_HEADER)
+
+
 def _read_npy(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[Any]:
     """Read an array of at most `max_bytes`.
 
@@ -55,10 +61,7 @@ def _read_npy(archive: zipfile.ZipFile, name: str, max_bytes: int) -> NDArray[An
     first.
     """
     with archive.open(f"{name}.npy") as entry:
-        np.lib.format.read_magic(entry)
-        shape, _, dtype = np.lib.format.read_array_header_1_0(
-            entry, max_header_size=_MAX_HEADER
-        )
+        shape, _, dtype = read_npy_header(entry)
     if math.prod(shape) * dtype.itemsize > max_bytes:
         raise ValueError(f"{name} has shape {shape}, more than the file holds")
     with archive.open(f"{name}.npy") as entry:
@@ -93,10 +96,10 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
         with contextlib.suppress(OSError):  # not created yet, or renamed already
             os.unlink(temporary)
         raise
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
-def _sync_folder(folder: str) -> None:
+def sync_folder(folder: str) -> None:
     """Write a folder's entries to the disk, on systems that support it."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)

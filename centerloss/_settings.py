@@ -5,7 +5,7 @@ from collections.abc import Collection
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from ._core import check
 
@@ -66,3 +66,14 @@ def size(name: str, value: Any) -> int:
     if number < 0:
         raise ValueError(f"{name} is {value!r}, expected an integer >= 0")
     return number
+
+
+def float_dtype(dtype: DTypeLike) -> np.dtype[Any]:
+    """Return the dtype of centers; raise unless it is float32 or float64."""
+    try:
+        found = None if dtype is None else np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {dtype!r}, expected float32 or float64")
+    return found

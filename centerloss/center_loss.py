@@ -9,11 +9,13 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from ._core import class_sums, loss, step_of_class, update_centers, value_and_grad
 from ._files import atomic_write, read_npz, write_npz
+from ._folders import read_folder
 from ._settings import (
     SETTINGS,
     check_centers,
     check_keys,
     check_settings,
+    float_dtype,
     size,
 )
 
@@ -398,7 +400,7 @@ class CenterLoss:
         Parameters
         ----------
         path : str or path-like
-            The file to read.
+            The file, or a folder that a ``ShardedCenterLoss`` saved.
 
         Returns
         -------
@@ -410,9 +412,12 @@ class CenterLoss:
         OSError
             If there is no such file, or it cannot be opened.
         ValueError
-            If the file is damaged, or is not one that `save` writes.
+            If the file or folder is damaged, or is not one that `save` writes.
         """
         name = os.fsdecode(path)
+        if os.path.isdir(name):
+            centers, settings = read_folder(name)
+            return cls(*centers.shape, init=centers, **settings)
         with open(name, "rb") as file:
             try:
                 centers, settings = _read_state(file)
@@ -461,22 +466,12 @@ def _initial_centers(
     choices = "'normal', 'zeros' or a NumPy array"
     if not isinstance(init, str):
         raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
-    if not _is_float(dtype):
-        raise TypeError(f"dtype is {dtype!r}, expected float32 or float64")
-    centers = np.zeros(shape, dtype)
+    centers = np.zeros(shape, float_dtype(dtype))
     if init not in ("normal", "zeros"):
         raise ValueError(f"init is {init!r}, expected {choices}")
     if init == "normal":
         np.random.default_rng(rng).standard_normal(dtype=centers.dtype, out=centers)
     return centers
-
-
-def _is_float(dtype: DTypeLike) -> bool:
-    """Whether the centers may have this dtype."""
-    try:
-        return dtype is not None and np.dtype(dtype) in (np.float32, np.float64)
-    except TypeError:
-        return False
 
 
 def _read_state(file: BinaryIO) -> tuple[NDArray[Any], dict[str, Any]]:

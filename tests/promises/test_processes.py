@@ -54,3 +54,11 @@ def test_ctrl_c_during_training_leaves_whole_centers():
 def test_killed_while_saving(times):
     printed = run_module("tests.isolated.kill_saves", "--times", times)
     assert printed.startswith(f"{times} killed, ")
+
+
+@pytest.mark.parametrize("every", short_and_long(4, 1))
+def test_killed_while_saving_a_folder(every):
+    printed = run_module("tests.isolated.kill_folder_saves", "--every", every)
+    killed, _, rest = printed.partition(" ")
+    assert int(killed) >= 48 // every
+    assert rest == "killed\n"
