@@ -27,9 +27,10 @@ HEADERS := 'import numpy, sysconfig; \
 first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
-.PHONY: help demo test check check-weekly lint mypy test-every-isa asan tsan test-torch \
-	test-slow coverage valgrind instructions aarch64 windows debug test-parallel types \
-	docs wheel fuzz leaks notebooks bench golden instruction-counts clean
+.PHONY: help demo test check check-weekly lint mypy test-every-isa asan tsan test-mpi \
+	test-torch test-slow coverage valgrind instructions aarch64 windows debug \
+	test-parallel types docs wheel fuzz leaks notebooks bench golden \
+	instruction-counts clean
 
 help: ## show this
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/make \1	\2/p' Makefile
@@ -45,7 +46,7 @@ test: $(READY) ## run the tests, except those that take long
 # import it too.
 check: ## run what every change has to pass, about ten minutes
 	tools/steps "CENTERLOSS_WERROR=1 $(READY)" "-j2 -O lint mypy" test \
-		"-j2 -O asan tsan test-every-isa" test-torch
+		"-j2 -O asan tsan test-every-isa" test-mpi test-torch
 
 check-weekly: $(READY) ## run the checks that take longer, about an hour
 	tools/weekly
@@ -73,6 +74,11 @@ asan: $(READY) ## run the C harness and the tests under ASan and UBSan
 tsan: ## run the C harness with several threads under ThreadSanitizer
 	tools/tsan
 
+test-mpi: $(READY) ## install MPI and run the tests that need it
+	$(PIP) -r tests/distributed/requirements.txt
+	$(RUN) -m pytest -m "not slow" tests/distributed/test_mpi.py \
+		tests/distributed/test_page.py
+
 test-torch: $(READY) ## install PyTorch and run the tests that need it
 	$(PIP) -r tests/torch/requirements.txt
 	$(RUN) -m pytest -n auto -m "not slow" tests/torch centerloss/torch \
@@ -81,7 +87,8 @@ test-torch: $(READY) ## install PyTorch and run the tests that need it
 # The parts of `make check-weekly`.
 
 test-slow: $(READY) ## run the tests that take long
-	$(PIP) -r tests/torch/requirements.txt -r tests/torch/requirements-frameworks.txt
+	$(PIP) -r tests/torch/requirements.txt -r tests/torch/requirements-frameworks.txt \
+		-r tests/distributed/requirements.txt
 	$(RUN) -m pytest -n auto -m slow
 
 coverage: $(READY) ## check that the tests run every line, and most branches of the C
