@@ -1,5 +1,6 @@
 """Tensors as NumPy arrays that share their memory, and error messages about tensors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import _core
+from ._batch import Batch
 
 
 def _bfloat16() -> np.dtype[Any]:
@@ -63,3 +65,26 @@ def find_error(function: str, arguments: dict[str, Any]) -> Exception | None:
     except (TypeError, ValueError, IndexError) as error:
         return error
     return None
+
+
+def default_dtype() -> torch.dtype:
+    """Return the dtype of centers: PyTorch's default, but float32 if that is narrower.
+
+    The default may be that of a network in half precision.
+    """
+    dtype = torch.get_default_dtype()
+    return torch.float32 if dtype.itemsize < 4 else dtype
+
+
+def keep_wide(convert: Callable[[Tensor], Tensor], centers: Tensor) -> Tensor:
+    """Convert or move centers; they stay in float32 or wider."""
+    converted = convert(centers)
+    return centers.to(converted.device) if converted.dtype.itemsize < 4 else converted
+
+
+def numpy_compatible(batch: Batch) -> Batch:
+    """Return the batch with weights in a dtype that NumPy has without ml_dtypes."""
+    weights = batch.sample_weight
+    if weights is not None and weights.dtype is torch.bfloat16:
+        return batch._replace(sample_weight=weights.float())
+    return batch

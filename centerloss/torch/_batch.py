@@ -1,5 +1,6 @@
 """A batch and the module's settings, as one argument each."""
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from torch import Tensor
@@ -31,3 +32,16 @@ class Settings(NamedTuple):
     alpha: float | Tensor = 0.5
     normalize: bool = True
     skip_nonfinite: bool = True
+
+
+def given_batches(
+    batches: Tensor | Iterable[tuple[Tensor, Tensor]], labels: Tensor | None
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Return the batches that were given as such, or as embeddings and labels."""
+    if isinstance(batches, Tensor):
+        if labels is None:
+            raise TypeError("labels is None, expected one label per row")
+        return iter([(batches, labels)])
+    if labels is not None:
+        raise TypeError("labels is given, but batches is no tensor")
+    return iter(batches)

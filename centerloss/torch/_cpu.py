@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
@@ -38,7 +39,7 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
         loss_weight=settings.loss_weight,
         ignore_index=settings.ignore_index,
     )
-    return _loss_tensor(value, batch.centers)
+    return loss_tensor(value, batch.centers)
 
 
 def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
@@ -51,7 +52,7 @@ def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
         ignore_index=settings.ignore_index,
         out=array(gradient),
     )
-    return _loss_tensor(value, batch.centers), gradient
+    return loss_tensor(value, batch.centers), gradient
 
 
 def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int]:
@@ -63,7 +64,7 @@ def step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int]:
         out=array(gradient),
     )
     increment_version(batch.centers)
-    return _loss_tensor(value, batch.centers), gradient, updated
+    return loss_tensor(value, batch.centers), gradient, updated
 
 
 def try_step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int] | None:
@@ -84,7 +85,7 @@ def try_step(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, int] | N
     except (TypeError, ValueError, IndexError, RuntimeError):
         return None
     increment_version(centers)
-    return _loss_tensor(value, centers), gradient, updated
+    return loss_tensor(value, centers), gradient, updated
 
 
 def _step_options(settings: Settings) -> dict[str, Any]:
@@ -111,6 +112,37 @@ def update_centers(batch: Batch, settings: Settings) -> int:
     return updated
 
 
+def update_centers_at(batch: Batch, places: NDArray[Any], settings: Settings) -> int:
+    """`update_centers`, with rows at these places of a larger batch."""
+    updated: int = _call(
+        _core.update_centers_at,
+        batch,
+        places=places,
+        alpha=settings.alpha,
+        normalize=settings.normalize,
+        skip_nonfinite=settings.skip_nonfinite,
+    )
+    increment_version(batch.centers)
+    return updated
+
+
+def terms_and_grad(
+    batch: Batch, settings: Settings, total_weight: float
+) -> tuple[NDArray[Any], Tensor]:
+    """Return the terms of the loss of a larger batch, in float64, and the gradient."""
+    gradient = empty_gradient(batch.embeddings)
+    terms, _ = _call(
+        _core.terms_and_grad,
+        batch,
+        reduction=settings.reduction,
+        loss_weight=settings.loss_weight,
+        total_weight=total_weight,
+        ignore_index=settings.ignore_index,
+        out=array(gradient),
+    )
+    return terms, gradient
+
+
 def _call(function: Callable[..., Any], batch: Batch, **options: Any) -> Any:
     """Call a NumPy function on the tensors' memory; errors are about tensors."""
     weights = batch.sample_weight
@@ -130,7 +162,7 @@ def _call(function: Callable[..., Any], batch: Batch, **options: Any) -> Any:
         raise error from None
 
 
-def _loss_tensor(loss: Any, centers: Tensor) -> Tensor:
+def loss_tensor(loss: Any, centers: Tensor) -> Tensor:
     """Return a loss from C, a float or an array of the centers' dtype."""
     if not isinstance(loss, float):
         return torch.from_numpy(loss)

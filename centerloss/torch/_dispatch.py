@@ -59,7 +59,7 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
     if not can_use_c(batch.embeddings, batch.sample_weight):
         _checks.check_call("loss", batch, settings)
         return _plain.loss(batch, settings)
-    batch, rows, operations = _for_c(batch, "loss", settings)
+    batch, rows, operations = for_c(batch, "loss", settings)
     if not (torch.is_grad_enabled() and batch.embeddings.requires_grad):
         loss: Tensor = operations.loss(rows, settings)
         return loss
@@ -70,7 +70,7 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
 
 def step(batch: Batch, settings: Settings) -> tuple[Tensor, int | Tensor]:
     """Return the loss and the number of centers updated, in one pass; for C only."""
-    batch, rows, operations = _for_c(batch, "step", settings)
+    batch, rows, operations = for_c(batch, "step", settings)
     loss, gradient, updated = operations.step(rows, settings)
     return operations.attach(batch, loss, gradient, settings), updated
 
@@ -79,7 +79,7 @@ def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
     """Return the number of centers updated."""
     # No derivative is asked for, not even by the weights.
     if can_use_c(batch.embeddings, None):
-        _, rows, operations = _for_c(batch, "update_centers", settings)
+        _, rows, operations = for_c(batch, "update_centers", settings)
         updated: int | Tensor = operations.update_centers(rows, settings)
         return updated
     _checks.check_call("update_centers", batch, settings)
@@ -104,7 +104,7 @@ def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
     )
 
 
-def _for_c(batch: Batch, function: str, settings: Settings) -> tuple[Batch, Batch, Any]:
+def for_c(batch: Batch, function: str, settings: Settings) -> tuple[Batch, Batch, Any]:
     """Return the batch to be saved, the one for C, and `_cpu` or `_ops`.
 
     torch.compile and tensor subclasses must see operators.

@@ -64,15 +64,20 @@ def differences(batch: Batch, ignore_index: int | None) -> Tensor:
     return d.masked_fill(left_out[:, None], 0.0)
 
 
-def loss(batch: Batch, settings: Settings) -> Tensor:
-    """Return the loss, differentiable by embeddings and weights (Eq. 2)."""
-    shape = batch.labels.shape
-    batch = flat(batch)
+def squares(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Return 1/2 ||d_i||^2 and w_i of a flat batch."""
     d = differences(batch, settings.ignore_index)
     weights = row_weights(
         batch.labels, batch.sample_weight, settings.ignore_index, batch.centers.dtype
     )
-    losses = 0.5 * (d * d).sum(1) * row_factors(weights, settings)
+    return 0.5 * (d * d).sum(1), weights
+
+
+def loss(batch: Batch, settings: Settings) -> Tensor:
+    """Return the loss, differentiable by embeddings and weights (Eq. 2)."""
+    shape = batch.labels.shape
+    of_rows, weights = squares(flat(batch), settings)
+    losses = of_rows * row_factors(weights, settings)
     if settings.reduction == "none":
         return losses.reshape(shape)
     if settings.reduction == "sum":
@@ -126,6 +131,23 @@ def _squares_are_finite(d: Tensor) -> Tensor:
     if d.dtype is torch.float64:
         return (d * d).sum(1).isfinite()
     return d.isfinite().all(1)  # squares of float32 do not overflow in float64
+
+
+def empty_sums(centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Return sums (K, D) and counts (K,) of zero, for `add_to_classes`."""
+    # Apple's devices have no float64.
+    wide = torch.float32 if centers.device.type == "mps" else torch.float64
+    return torch.zeros_like(centers, dtype=wide), centers.new_zeros(
+        len(centers), dtype=wide
+    )
+
+
+def set_means(centers: Tensor, sums: Tensor, counts: Tensor) -> int:
+    """Set the centers of the classes with rows to their means; return their number."""
+    present = counts > 0
+    means = sums[present] / counts[present, None]
+    centers[present] = means.to(centers.dtype)
+    return int(present.sum())
 
 
 def add_to_classes(

@@ -1,4 +1,6 @@
-"""Gathers the rows of all ranks of a process group."""
+"""Process groups, and the rows of all their ranks."""
+
+from typing import Any, Literal, TypeAlias
 
 import torch
 import torch.distributed as dist
@@ -6,6 +8,35 @@ from torch import Tensor
 
 from ._batch import Batch
 from ._plain import flat
+
+GivenGroup: TypeAlias = dist.ProcessGroup | Literal["world"] | None
+
+
+class Group:
+    """A process group, or "world". Copies share it, and pickles leave it out."""
+
+    def __init__(self, given: GivenGroup) -> None:
+        world = isinstance(given, str) and given == "world"
+        if not (given is None or world or isinstance(given, dist.ProcessGroup)):
+            raise TypeError(
+                f"process_group is {given!r}, expected None, 'world' or a group as "
+                "from torch.distributed.new_group()"
+            )
+        self.given = given
+
+    def find(self) -> dist.ProcessGroup | None:
+        """Return the group; "world" only exists while PyTorch has process groups."""
+        if self.given != "world":
+            return self.given
+        initialized = dist.is_available() and dist.is_initialized()
+        return dist.group.WORLD if initialized else None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Group":
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Group, ("world" if self.given == "world" else None,)
+
 
 _DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 

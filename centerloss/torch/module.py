@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from .. import _settings
 from . import _checks, _dispatch, _plain
-from ._batch import Batch, Settings
-from ._ranks import gather_rows
+from ._arrays import default_dtype, keep_wide, numpy_compatible
+from ._batch import Batch, Settings, given_batches
+from ._ranks import Group, gather_rows
 
 # A private class of PyTorch. Without it, `num_updated` of such tensors is an error.
 _FakeTensor: Any = getattr(getattr(torch, "_subclasses", None), "FakeTensor", ())
@@ -26,24 +27,7 @@ class _History:
     warned = False
 
 
-class _Group:
-    """A process group, or "world". Copies share it, and pickles leave it out."""
-
-    def __init__(self, given: dist.ProcessGroup | Literal["world"] | None) -> None:
-        self.given = given
-
-    def find(self) -> dist.ProcessGroup | None:
-        """Return the group; "world" only exists while PyTorch has process groups."""
-        if self.given != "world":
-            return self.given
-        initialized = dist.is_available() and dist.is_initialized()
-        return dist.group.WORLD if initialized else None
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Group":
-        return self
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _Group, ("world" if self.given == "world" else None,)
+_Group = Group  # the name that older pickles have
 
 
 class CenterLoss(nn.Module):
@@ -256,13 +240,7 @@ class CenterLoss(nn.Module):
 
     @process_group.setter
     def process_group(self, group: dist.ProcessGroup | Literal["world"] | None) -> None:
-        world = isinstance(group, str) and group == "world"
-        if not (group is None or world or isinstance(group, dist.ProcessGroup)):
-            raise TypeError(
-                f"process_group is {group!r}, expected None, 'world' or a group as "
-                "from torch.distributed.new_group()"
-            )
-        self._group = _Group(group)
+        self._group = Group(group)
 
     @property
     def num_updated(self) -> int:
@@ -312,7 +290,7 @@ class CenterLoss(nn.Module):
                 loss, self._history.updated = step
                 return loss
         _checks.check_tensors(batch)
-        batch = _numpy_compatible(batch)
+        batch = numpy_compatible(batch)
         if not updates:
             return _dispatch.loss(batch, settings)
         if not embeddings.requires_grad:
@@ -366,7 +344,7 @@ class CenterLoss(nn.Module):
         """
         batch = Batch(embeddings, labels, self.centers, sample_weight)
         _checks.check_tensors(batch)
-        rows = self._rows_of_all_ranks(_numpy_compatible(batch), self._group.find())
+        rows = self._rows_of_all_ranks(numpy_compatible(batch), self._group.find())
         self._history.updated = _dispatch.update_centers(rows, self._settings())
         return self.num_updated
 
@@ -405,25 +383,13 @@ class CenterLoss(nn.Module):
         >>> loss_fn.centers.ravel()
         tensor([7.0000, 0.0000, 1.5000])
         """
-        if isinstance(batches, Tensor):
-            if labels is None:
-                raise TypeError("labels is None, expected one label per row")
-            batches = [(batches, labels)]
-        elif labels is not None:
-            raise TypeError("labels is given, but batches is no tensor")
-        # Apple's devices have no float64.
-        wide = torch.float32 if self.centers.device.type == "mps" else torch.float64
-        sums = torch.zeros_like(self.centers, dtype=wide)
-        counts = sums.new_zeros(self.num_classes)
-        for embeddings, classes in batches:
+        sums, counts = _plain.empty_sums(self.centers)
+        for embeddings, classes in given_batches(batches, labels):
             batch = Batch(embeddings, classes, self.centers, None)
             _checks.check_tensors(batch)
             _checks.check_batch(batch, self.ignore_index)
             _plain.add_to_classes(sums, counts, embeddings, classes, self.ignore_index)
-        present = counts > 0
-        means = sums[present] / counts[present, None]
-        self.centers[present] = means.to(self.centers.dtype)
-        return int(present.sum())
+        return _plain.set_means(self.centers, sums, counts)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Convert or move the centers; they stay in float32 or wider.
@@ -433,10 +399,7 @@ class CenterLoss(nn.Module):
         centers = self.centers
 
         def convert(tensor: Tensor) -> Tensor:
-            converted = fn(tensor)
-            if tensor is centers and converted.dtype.itemsize < 4:
-                return tensor.to(converted.device)
-            return converted
+            return keep_wide(fn, tensor) if tensor is centers else fn(tensor)
 
         return super()._apply(convert, recurse)
 
@@ -527,15 +490,4 @@ def _initial_centers(
         raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
     if init not in ("normal", "zeros"):
         raise ValueError(f"init is {init!r}, expected {choices}")
-    # PyTorch's default dtype may be that of a network in half precision.
-    if dtype is None and torch.get_default_dtype().itemsize < 4:
-        dtype = torch.float32
-    return torch.empty(shape, device=device, dtype=dtype)
-
-
-def _numpy_compatible(batch: Batch) -> Batch:
-    """Return the batch with weights in a dtype that NumPy has without ml_dtypes."""
-    weights = batch.sample_weight
-    if weights is not None and weights.dtype is torch.bfloat16:
-        return batch._replace(sample_weight=weights.float())
-    return batch
+    return torch.empty(shape, device=device, dtype=dtype or default_dtype())

@@ -37,6 +37,6 @@ def device(request):
 def path(request, monkeypatch):
     """Run the test in C and in the operations of PyTorch, as on other devices."""
     if request.param == "plain":
-        for name in ("can_use_c", "is_usual"):
-            monkeypatch.setattr(f"centerloss.torch._dispatch.{name}", lambda *_: False)
+        for name in ("_dispatch.can_use_c", "_dispatch.is_usual", "sharded._in_c"):
+            monkeypatch.setattr(f"centerloss.torch.{name}", lambda *_: False)
     return request.param
