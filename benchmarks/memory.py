@@ -62,13 +62,13 @@ def peak_bytes(call: Callable[[], object]) -> int:
 
 def _peak_bytes_once(call: Callable[[], object]) -> int:
     RESET.write_text("5")
-    with mmap.mmap(-1, max(1, _status("VmPeak") - _status("VmSize"))):
-        space, resident = _status("VmPeak"), _status("VmHWM")
+    with mmap.mmap(-1, max(1, status("VmPeak") - status("VmSize"))):
+        space, resident = status("VmPeak"), status("VmHWM")
         call()
-        return max(_status("VmPeak") - space, _status("VmHWM") - resident)
+        return max(status("VmPeak") - space, status("VmHWM") - resident)
 
 
-def _status(name: str) -> int:
+def status(name: str) -> int:
     # A small buffer, so that reading does not raise the peaks.
     status = os.open("/proc/self/status", os.O_RDONLY)
     try:

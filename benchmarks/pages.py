@@ -1,7 +1,8 @@
 """Write what the pages say about speed.
 
 ``python -m benchmarks.pages`` writes the Markdown pages in results/, and the marked
-parts of README.md and docs/performance.md, which are about the newest results.
+parts of README.md, docs/performance.md and docs/many-processes.md, which are about the
+newest results.
 """
 
 import json
@@ -9,6 +10,7 @@ import re
 from pathlib import Path
 from textwrap import fill
 
+from . import shards
 from .lookup import COPY, LIBRARIES, Results, fastest, seconds
 from .machine import stem
 from .report import CLASSES_PLOT, TRAINED, markdown, plot_name
@@ -20,30 +22,44 @@ OWN, *OTHERS = LIBRARIES
 
 def main() -> None:
     newest, *others = load_results(ROOT / FOLDER)
+    of_shards = load_results(ROOT / FOLDER, shards.END)
     for results in (newest, *others):
         (ROOT / _page(results)).write_text(markdown(results), "utf-8")
+    for results in of_shards:
+        path = ROOT / FOLDER / shards.page_name(results)
+        path.write_text(shards.markdown(results), "utf-8")
     parts = {
         "training": training(newest),
         "plot": _plot(newest),
         "speed": speed(newest, others),
         "results": _include(newest),
     }
-    for page in ("README.md", "docs/performance.md"):
+    if of_shards:
+        parts["shards"] = shards.summary(of_shards[0], f"../{FOLDER}")
+    for page in ("README.md", "docs/performance.md", "docs/many-processes.md"):
         path = ROOT / page
         path.write_text(fill_in(path.read_text("utf-8"), parts), "utf-8")
 
 
-def load_results(folder: Path) -> list[Results]:
-    """Return all results in a folder, the newest first."""
-    found = [json.loads(path.read_text("utf-8")) for path in folder.glob("*.json")]
+def load_results(folder: Path, end: str = "") -> list[Results]:
+    """Return the results in a folder, the newest first: those of shards with their end.
+
+    Without it, the results of `benchmarks` alone.
+    """
+    found = [
+        json.loads(path.read_text("utf-8"))
+        for path in folder.glob("*.json")
+        if path.stem.endswith(shards.END) == (end == shards.END)
+    ]
     return sorted(found, key=lambda r: r["machine"]["date"], reverse=True)
 
 
 def fill_in(page: str, parts: dict[str, str]) -> str:
-    """Replace the marked parts of a page."""
+    """Replace the marked parts of a page; one that was not measured stays."""
 
     def part(match: re.Match[str]) -> str:
-        return match[1] + parts[match[2]] + match[3]
+        part = parts.get(match[2])
+        return match[0] if part is None else match[1] + part + match[3]
 
     marks = r"(<!-- by benchmarks\.pages: (\w+) -->\n).*?(<!-- end -->)"
     return re.sub(marks, part, page, flags=re.DOTALL)

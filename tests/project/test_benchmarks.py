@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import centerloss
-from benchmarks import machine, pages
+from benchmarks import machine, pages, shards
 from benchmarks.__main__ import main
 from benchmarks.compare import load
 from benchmarks.memory import RESET, measure_memory
@@ -158,6 +158,36 @@ def test_runner(tmp_path):
     assert page == markdown(results)
     (plot,) = re.findall(r"!\[.*\]\((.*)\)", page)
     assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+def test_shards(tmp_path):
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    options = ["--quick", "--engines", "gloo", "--ranks", "2", "--out", str(tmp_path)]
+    shards.main(options)
+    (results,) = pages.load_results(tmp_path, shards.END)
+    assert pages.load_results(tmp_path) == []
+    (run,) = results["runs"]
+    found = [(entry["name"], entry["classes"]) for entry in run["entries"]]
+    sharded = shards.SHARDED["gloo"][0]
+    assert found == [
+        (sharded, 1000), (sharded, 2000), (sharded, 4000), (shards.REPLICATED, 1000),
+    ]  # fmt: skip
+    for entry in run["entries"]:
+        assert 0 < entry["lower"] <= entry["median"] <= entry["upper"]
+        assert entry["exchanges"] == (3 if entry["name"] == shards.REPLICATED else 4)
+        # The header of `process_group` is not in the bound: four words.
+        assert entry["bytes received"] <= shards.bound(run, entry) + 32
+    page = tmp_path / shards.page_name(results)
+    assert page.read_text() == shards.markdown(results)
+    (plot,) = re.findall(r"!\[.*\]\((.*)\)", page.read_text())
+    assert (tmp_path / plot).read_bytes().startswith(b"\x89PNG")
+    filled = pages.fill_in(
+        "<!-- by benchmarks.pages: shards -->\n<!-- end -->",
+        {"shards": shards.summary(results, "..")},
+    )
+    assert '| gloo, 2, "rank" |' in filled
+    assert f"(../{plot})" in filled
 
 
 # --- the pages, from made-up results --------------------------------------------------
