@@ -20,17 +20,16 @@ from .._sharding import (
     Rows,
     Shard,
     Shards,
-    check_init,
     check_over,
     counted_labels,
-    normal_rows,
-    total_loss,
 )
 from . import _checks, _cpu, _dispatch, _plain
-from ._arrays import default_dtype, keep_wide, numpy_compatible
+from ._arrays import keep_wide, numpy_compatible
 from ._batch import Batch, Settings, given_batches
 from ._group_engine import engine_of
+from ._loss_of_all import loss_of_all
 from ._ranks import GivenGroup, Group
+from ._shard import DeviceShard, initial_shard
 
 _IGNORED = -1  # the position of the center of an ignored row
 
@@ -181,7 +180,7 @@ class ShardedCenterLoss(nn.Module):
         self._group = Group("world" if process_group is None else process_group)
         self._shards = Shards(shape, _EngineOf(self._group))
         seed = _settings.size("seed", seed)
-        self.shard = _initial_shard(
+        self.shard = initial_shard(
             init, self.class_range, shape[1], device, dtype, seed
         )
         self.num_updated = 0
@@ -269,7 +268,7 @@ class ShardedCenterLoss(nn.Module):
             )
             settings = self._settings()._replace(ignore_index=_IGNORED)
             if whole:
-                return _loss_of_all(own, settings, weight)
+                return loss_of_all(own, settings, weight)
             return _dispatch.loss(own, settings), None
 
         value, total, weight = self._shards.loss(
@@ -468,7 +467,7 @@ class ShardedCenterLoss(nn.Module):
     def _owned(self) -> Shard:
         """Return the shard as what the exchange reads and writes."""
         shard = self.shard.detach()
-        return ArrayShard(shard.numpy()) if _in_c(shard) else _DeviceShard(shard)
+        return ArrayShard(shard.numpy()) if _in_c(shard) else DeviceShard(shard)
 
     def _prepare(
         self,
@@ -564,25 +563,6 @@ def _in_c(shard: Tensor) -> bool:
     return shard.is_cpu
 
 
-class _DeviceShard:
-    """A shard that is not in the memory of the CPU."""
-
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor
-        self.dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
-
-    def read(self, labels: NDArray[np.int64], out: NDArray[Any]) -> None:
-        index = torch.from_numpy(labels).to(self._tensor.device)
-        out[...] = self._tensor.index_select(0, index).cpu().numpy()
-
-    def piece(self, first: int, last: int) -> NDArray[Any]:
-        rows: NDArray[Any] = self._tensor[first:last].cpu().numpy()
-        return rows
-
-    def store(self, first: int, rows: NDArray[Any]) -> None:
-        self._tensor[first : first + len(rows)] = torch.from_numpy(rows)
-
-
 def _layout(tensor: Any) -> tuple[Any, ...]:
     """Return which rows of a DTensor are where."""
     return getattr(tensor, "device_mesh", None), getattr(tensor, "placements", None)
@@ -595,94 +575,3 @@ def _bits(rows: Tensor) -> NDArray[Any]:
         rows = rows.view(torch.int16)
     array: NDArray[Any] = rows.numpy()
     return array
-
-
-def _loss_of_all(
-    batch: Batch, settings: Settings, weight: float
-) -> tuple[Callable[[float, float], Tensor], NDArray[np.float64]]:
-    """Return the terms of this rank's rows in the loss of all ranks.
-
-    The function returns that loss, as a function of this rank's embeddings and weights,
-    given the sum of all terms and W.
-    """
-    if _dispatch.can_use_c(batch.embeddings, batch.sample_weight):
-        return _loss_of_all_in_c(batch, settings, weight)
-    squares, weights = _plain.squares(_plain.flat(batch), settings)
-    terms = squares * weights
-
-    def loss(total: float, weight: float) -> Tensor:
-        # Numbers of all ranks, with the derivatives of this rank's part.
-        own, own_weight = terms.sum(), weights.sum()
-        zero = torch.where(own.isfinite(), own - own.detach(), own)
-        sum_of_all = zero + total
-        if settings.reduction == "sum":
-            return settings.loss_weight * sum_of_all
-        if not weight > 0:
-            return 0.0 * own.nan_to_num()
-        return (
-            settings.loss_weight
-            * sum_of_all
-            / (own_weight - own_weight.detach() + weight)
-        )
-
-    return loss, terms.detach().double().cpu().numpy()
-
-
-def _loss_of_all_in_c(
-    batch: Batch, settings: Settings, weight: float
-) -> tuple[Callable[[float, float], Tensor], NDArray[np.float64]]:
-    batch, rows, _ = _dispatch.for_c(batch, "loss", settings)
-    terms, gradient = _cpu.terms_and_grad(rows, settings, weight)
-    reduction, loss_weight = settings.reduction, float(settings.loss_weight)
-
-    def loss(total: float, weight: float) -> Tensor:
-        value = total_loss(total, weight, reduction, loss_weight)
-        tensor = _cpu.loss_tensor(value, batch.centers)
-        if not (torch.is_grad_enabled() and batch.embeddings.requires_grad):
-            return tensor
-        factor = total_loss(1.0, weight, reduction, loss_weight)
-        linear = settings._replace(reduction="sum", loss_weight=factor)
-        return _cpu.attach(batch, tensor, gradient, linear)
-
-    return loss, terms.reshape(-1)
-
-
-def _initial_shard(
-    init: Any,
-    classes: range,
-    columns: int,
-    device: torch.device | str | int | None,
-    dtype: torch.dtype | None,
-    seed: int,
-) -> Tensor:
-    shape = (len(classes), columns)
-    if callable(init):
-        rows = init(classes.start, classes.stop)
-        name = f"init({classes.start}, {classes.stop})"
-        if not isinstance(rows, Tensor):
-            raise TypeError(f"{name} is a {type(rows).__name__}, expected a tensor")
-        if tuple(rows.shape) != shape:
-            raise ValueError(f"{name} has shape {tuple(rows.shape)}, expected {shape}")
-        shard = rows.detach().to(device=device, dtype=dtype)
-        if not shard.is_contiguous():
-            raise ValueError(f"{name} is not contiguous: return rows.contiguous()")
-        _check_dtype(shard)
-        return shard
-    check_init(init)
-    shard = torch.zeros(shape, device=device, dtype=dtype or default_dtype())
-    _check_dtype(shard)
-    if init == "normal":
-        normal_rows(
-            classes.start,
-            classes.stop,
-            columns,
-            np.dtype(str(shard.dtype).removeprefix("torch.")),
-            seed,
-            lambda first, rows: _DeviceShard(shard).store(first - classes.start, rows),
-        )
-    return shard
-
-
-def _check_dtype(shard: Tensor) -> None:
-    no_labels = torch.empty(0, dtype=torch.int64)
-    _checks.check_batch(Batch(shard[:0], no_labels, shard[:0], None))
