@@ -4,6 +4,7 @@ import datetime as dt
 import os
 import platform
 import re
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -36,7 +37,7 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 LIBRARIES = ("numpy", "numba", "torch", "ml_dtypes")
 
 
-def describe() -> dict[str, str]:
+def describe(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
     """Return processor, system, compiler and versions."""
     build = _build_info()
     cpu = _cpuinfo()
@@ -52,7 +53,7 @@ def describe() -> dict[str, str]:
         "instruction set": str(build["isa"]),
         "centerloss": centerloss.__version__,
         "python": platform.python_version(),
-        **{name: _version(name) for name in LIBRARIES},
+        **{name: _version(name) for name in libraries},
     }
 
 

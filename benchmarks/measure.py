@@ -41,15 +41,18 @@ class Timing:
 
 
 def measure(
-    entries: Sequence[Entry], budget: float, rng: np.random.Generator
+    entries: Sequence[Entry],
+    budget: float,
+    rng: np.random.Generator,
+    min_samples: int = MIN_SAMPLES,
 ) -> list[Timing]:
     """Time all entries for about `budget` seconds, in a random order in each round.
 
     Each gets the same share of the time. Slow entries skip rounds, evenly, but get at
-    least MIN_SAMPLES samples.
+    least `min_samples` samples.
     """
     share = budget / len(entries)
-    runs = [_Run(entry, share) for entry in entries]
+    runs = [_Run(entry, share, min_samples) for entry in entries]
     rounds = max(run.wanted for run in runs)
     for number in range(rounds):
         for i in rng.permutation(len(runs)):
@@ -60,16 +63,17 @@ def measure(
 class _Run:
     """The samples of one entry; their number depends on the time of its first calls."""
 
-    def __init__(self, entry: Entry, share: float) -> None:
+    def __init__(self, entry: Entry, share: float, min_samples: int) -> None:
         self.entry = entry
         self.share = share
+        self.min_samples = min_samples
         self.spent = 0.0
         self.times: list[float] = []
         seconds = self._estimate()
         self.calls = max(1, round(SAMPLE_SECONDS / seconds))
         self.warm_seconds = 0.0 if seconds > SLOW_SECONDS else WARM_SECONDS
         cost = self.warm_seconds + self.calls * seconds
-        self.wanted = int(np.clip(share / cost, MIN_SAMPLES, MAX_SAMPLES))
+        self.wanted = int(np.clip(share / cost, min_samples, MAX_SAMPLES))
 
     def _estimate(self) -> float:
         """Return the seconds per call, after a first call that may compile."""
@@ -83,7 +87,7 @@ class _Run:
     def take_sample(self, number: int, rounds: int) -> None:
         """Take a sample, unless this entry skips the round or has used its time."""
         before, after = (n * self.wanted // rounds for n in (number, number + 1))
-        over = self.spent > self.share and len(self.times) >= MIN_SAMPLES
+        over = self.spent > self.share and len(self.times) >= self.min_samples
         if before == after or over:
             return
         self.entry.prepare()

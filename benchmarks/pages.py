@@ -10,24 +10,29 @@ import re
 from pathlib import Path
 from textwrap import fill
 
-from . import shards
+from . import classifier, shards
 from .lookup import COPY, LIBRARIES, Results, fastest, seconds
 from .machine import stem
-from .report import CLASSES_PLOT, TRAINED, markdown, plot_name
+from .report import CLASSES_PLOT, TRAINED, _integer, markdown, plot_name
 
 ROOT = Path(__file__).parents[1]
 FOLDER = "benchmarks/results"
+ENDS = (shards.END, classifier.END)  # of the names of files with other results
 OWN, *OTHERS = LIBRARIES
 
 
 def main() -> None:
     newest, *others = load_results(ROOT / FOLDER)
     of_shards = load_results(ROOT / FOLDER, shards.END)
+    of_classifier = load_results(ROOT / FOLDER, classifier.END)
     for results in (newest, *others):
         (ROOT / _page(results)).write_text(markdown(results), "utf-8")
     for results in of_shards:
         path = ROOT / FOLDER / shards.page_name(results)
         path.write_text(shards.markdown(results), "utf-8")
+    for results in of_classifier:
+        path = ROOT / FOLDER / classifier.page_name(results)
+        path.write_text(classifier.markdown(results), "utf-8")
     parts = {
         "training": training(newest),
         "plot": _plot(newest),
@@ -36,20 +41,22 @@ def main() -> None:
     }
     if of_shards:
         parts["shards"] = shards.summary(of_shards[0], f"../{FOLDER}")
+    if of_classifier:
+        parts["classifier"] = classifier.summary(of_classifier[0])
     for page in ("README.md", "docs/performance.md", "docs/many-processes.md"):
         path = ROOT / page
         path.write_text(fill_in(path.read_text("utf-8"), parts), "utf-8")
 
 
 def load_results(folder: Path, end: str = "") -> list[Results]:
-    """Return the results in a folder, the newest first: those of shards with their end.
+    """Return the results in a folder, the newest first.
 
-    Without it, the results of `benchmarks` alone.
+    They are those of the module with this end, or of `benchmarks` itself without one.
     """
     found = [
         json.loads(path.read_text("utf-8"))
         for path in folder.glob("*.json")
-        if path.stem.endswith(shards.END) == (end == shards.END)
+        if path.stem.endswith(end or ENDS) == bool(end)
     ]
     return sorted(found, key=lambda r: r["machine"]["date"], reverse=True)
 
@@ -166,11 +173,6 @@ def _ratio(workload: Results, name: str) -> str:
 
 def _shape(workload: Results) -> str:
     return f"{_integer(workload['rows'])}\xa0x\xa0{workload['dim']}"
-
-
-def _integer(value: int) -> str:
-    """Return a number, with no-break spaces between thousands from five digits on."""
-    return f"{value:,}".replace(",", "\xa0") if value >= 10_000 else str(value)
 
 
 if __name__ == "__main__":

@@ -77,6 +77,11 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
+def _integer(value: int) -> str:
+    """Return a number, with no-break spaces between thousands from five digits on."""
+    return f"{value:,}".replace(",", "\xa0") if value >= 10_000 else str(value)
+
+
 def _time(value: float) -> str:
     for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
         if value >= unit:

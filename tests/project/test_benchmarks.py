@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import centerloss
-from benchmarks import machine, pages, shards
+from benchmarks import classifier, machine, pages, shards
 from benchmarks.__main__ import main
 from benchmarks.compare import load
 from benchmarks.memory import RESET, measure_memory
@@ -190,6 +190,45 @@ def test_shards(tmp_path):
     assert f"(../{plot})" in filled
 
 
+def test_classifier(tmp_path):
+    threads = centerloss.get_num_threads()
+    classifier.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
+    assert centerloss.get_num_threads() == threads
+    (results,) = pages.load_results(tmp_path, classifier.END)
+    assert pages.load_results(tmp_path) == []
+    assert pages.load_results(tmp_path, shards.END) == []
+    found = results["comparisons"]
+    assert [(each["task"], each["dtype"]) for each in found] == [
+        (task, dtype)
+        for _ in classifier.QUICK
+        for dtype in ("float32", "float64")
+        for task in ("fit", "predict", "partial_fit", "means")
+    ]
+    for timing in (timing for each in found for timing in each["timings"]):
+        assert 0 < timing["min"] <= timing["lower"] <= timing["median"]
+    page = tmp_path / classifier.page_name(results)
+    assert page.read_text() == classifier.markdown(results)
+
+
+@pytest.mark.parametrize("wrong", ["fit", "predict", "partial_fit", "means"])
+def test_a_wrong_classifier_is_not_timed(monkeypatch, wrong):
+    if wrong == "means":
+        right = classifier.by_transposed
+        monkeypatch.setattr(
+            classifier, "by_transposed", lambda data: 1.001 * right(data)
+        )
+    else:
+        estimator = classifier.CenterClassifier
+        right = getattr(estimator, wrong)
+
+        def call(self, X, *arguments):
+            return right(self, X + 0.01, *arguments)
+
+        monkeypatch.setattr(estimator, wrong, call)
+    with pytest.raises(AssertionError):
+        list(classifier._tasks(classifier.QUICK[1], "float32"))
+
+
 # --- the pages, from made-up results --------------------------------------------------
 
 
@@ -333,6 +372,48 @@ def test_files_are_named_after_the_processor(
     described = machine.describe()
     assert machine.stem(described) == stem
     assert described["family and model"] == f"{family}, {model}"
+
+
+def test_ratios_of_the_classifier():
+    own, other = classifier.PREDICT, "NearestCentroid.predict"
+    sizes = {"dim": 784, "dtype": "float32"}
+    few = sizes | {"rows": 60_000, "classes": 10}
+    fits = {
+        classifier.FIT: 1.0,
+        f"{classifier.FIT} | 2": 0.5,
+        "NearestCentroid.fit": 6.0,
+    }
+    predicted = {own: 2.0, f"{own} | 2": 1.0, other: 3.0, f"{other} | 2": 0.9}
+    streamed = {classifier.PARTIAL_FIT: 1.0, f"{classifier.PARTIAL_FIT} | 2": 1.0}
+    streamed["GaussianNB.partial_fit"] = 7.0
+    versions = {"numpy": "2", "scipy": "1", "scikit-learn": "1.9"}
+    results = {
+        "machine": {"date": "2026-02-01", "processor": "Some CPU, New"} | versions,
+        "threads": [1, 2],
+        "comparisons": [
+            {"task": task} | made_up(medians, **few)
+            for task, medians in (
+                ("fit", fits), ("predict", predicted), ("partial_fit", streamed),
+            )
+        ],
+    }  # fmt: skip
+    page = classifier.markdown(results)
+    assert section(page, "Over centerloss")[3:7] == [
+        f"| NearestCentroid.fit | {classifier.FIT}, 1 thread | 6 |",
+        f"| NearestCentroid.fit | {classifier.FIT}, 2 threads | 12 |",
+        f"| {other} | {own}, 1 thread | 1.5 |",
+        f"| {other} | {own}, 2 threads | 0.9 |",
+    ]
+    assert section(page, "Where centerloss is slower") == [
+        f"- {other} takes 0.90 times as long as {own}, 2 threads: "
+        "60 000 x 784, 10 classes, float32."
+    ]
+    lines = classifier.summary(results).splitlines()
+    assert lines[2:4] == [
+        f"| NearestCentroid.fit | {classifier.FIT} | 6 |",
+        f"| {other} | {own} | 1.5 |",
+    ]
+    assert "benchmarks/results/some-cpu-new-classifier.md" in " ".join(lines)
 
 
 # --- the rest -------------------------------------------------------------------------
