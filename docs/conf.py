@@ -25,7 +25,7 @@ extensions = [
 ]
 nitpicky = True
 # Looking up what others document would need the network.
-nitpick_ignore_regex = [("py:.*", r"(numpy|torch)\..*")]
+nitpick_ignore_regex = [("py:.*", r"(numpy|sklearn|torch)\..*")]
 # centerloss.reference: its functions share the entries of the C functions.
 nitpick_ignore = [("py:obj", "loss")]
 # In a docstring, `name` is a link if there is such a name.
