@@ -2,7 +2,8 @@
 
 VENV := .venv
 RUN := $(VENV)/bin/python
-PIP := $(RUN) -m pip install -q --disable-pip-version-check
+# Python compiles modules when they are first imported: most of what is installed never is.
+PIP := $(RUN) -m pip install -q --disable-pip-version-check --no-compile
 READY := $(VENV)/.ready
 C_FILES := $(wildcard csrc/*/*.c csrc/*/*.h)
 DOCSTRINGS := csrc/binding/docstrings.py centerloss/reference.py
@@ -28,7 +29,7 @@ first = for command in $(1); do \
 	$$command $(2) >/dev/null 2>&1 && { echo "$$command"; break; }; done
 
 .PHONY: help demo test check check-weekly lint mypy test-every-isa asan tsan test-mpi \
-	test-torch test-slow coverage valgrind instructions aarch64 windows debug \
+	test-torch test-slow asan-all coverage valgrind instructions aarch64 windows debug \
 	test-parallel types docs wheel fuzz leaks notebooks bench golden \
 	instruction-counts clean
 
@@ -42,11 +43,11 @@ demo: $(READY) ## train on handwritten digits and draw demo.png
 test: $(READY) ## run the tests, except those that take long
 	$(RUN) -m pytest -n auto -m "not slow"
 
-# In parallel, the longest first. PyTorch is installed last, since the other tests would
-# import it too.
+# In parallel, the longest first; tsan needs no Python. PyTorch is installed last, since
+# the other tests would import it too.
 check: ## run what every change has to pass, about ten minutes
-	tools/steps "CENTERLOSS_WERROR=1 $(READY)" "-j2 -O lint mypy" test \
-		"-j2 -O asan tsan test-every-isa" test-mpi test-torch
+	tools/steps "-j2 -O CENTERLOSS_WERROR=1 $(READY) tsan" "-j2 -O lint mypy" test \
+		"-j2 -O asan test-every-isa" test-mpi test-torch
 
 check-weekly: $(READY) ## run the checks that take longer, about an hour
 	tools/weekly
@@ -68,7 +69,7 @@ mypy: $(READY) ## check the types with mypy
 test-every-isa: $(READY) ## run the tests with each lower instruction set
 	tools/every_isa
 
-asan: $(READY) ## run the C harness and the tests under ASan and UBSan
+asan: $(READY) ## run the C harness and most tests under ASan and UBSan
 	tools/asan
 
 tsan: ## run the C harness with several threads under ThreadSanitizer
@@ -90,6 +91,9 @@ test-slow: $(READY) ## run the tests that take long
 	$(PIP) -r tests/torch/requirements.txt -r tests/torch/requirements-frameworks.txt \
 		-r tests/distributed/requirements.txt
 	$(RUN) -m pytest -n auto -m slow
+
+asan-all: $(READY) ## as asan, with all tests of the kernels and all checks
+	tools/asan all
 
 coverage: $(READY) ## check that the tests run every line, and most branches of the C
 	tools/coverage

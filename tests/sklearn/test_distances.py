@@ -330,7 +330,7 @@ def peak(function, *arguments):
 MIB = 2**20
 
 
-@pytest.mark.parametrize("name", ["predict", "decision_function", "transform"])
+@pytest.mark.parametrize("name", ["predict", "transform"])
 @pytest.mark.parametrize("metric", ["euclidean", "cosine"])
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize(
@@ -341,7 +341,6 @@ MIB = 2**20
         (1, 6000, 100, 2),
         (1, 300, 4, 2000),
         (16, 4000, 400, 30),
-        (16, 10000, 8, 100),
     ],
 )
 def test_working_memory(name, metric, dtype, memory, rows, dim, count):
