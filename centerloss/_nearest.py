@@ -45,7 +45,7 @@ def _half_squares_by_column(
 def rows_per_block(dim: int, count: int, memory: float) -> int:
     """Return how many rows to pass at a time, for `count` centers and `memory` bytes.
 
-    A row takes 20 bytes for each of its values, 24 for each center, and a few more.
+    A row takes 20 bytes for each of its values, 24 for each center, and 64 more.
     """
     row_bytes = 20 * dim + 24 * count + 64
     rows = max(_FEW_ROWS, _BLOCK_BYTES // row_bytes)
@@ -55,8 +55,8 @@ def rows_per_block(dim: int, count: int, memory: float) -> int:
 def _rows_per_part(rows: int, dim: int, count: int) -> int:
     """Return how many rows to compare with up to `count` candidates at a time.
 
-    A row and a candidate take 12 bytes for each value, and a few more. They get what
-    `rows_per_block` leaves beside the rows, the scores and the candidates of a block.
+    A row and a candidate take 12 bytes for each value, and 64 more. They get the memory
+    of a block that its rows, scores and candidates leave.
     """
     memory = min(_PAIR_BYTES, rows * (4 * dim + 19 * count))
     return max(1, memory // ((12 * dim + 64) * count))
@@ -132,7 +132,7 @@ class NearestCenters:
         norms = np.sqrt(np.vecdot(moved, moved).astype(np.float64))
         sizes = norms * self._reach + self._height
         errors = 2 * (dim + 8) * _ROUNDOFF * sizes + dim * _TINY
-        # For rows so far from all centers that their differences are less exact.
+        # Far from all centers, rounding of the differences in float64 exceeds the rest.
         errors += (dim + 8) * _ROUNDOFF_64 * norms**2
         errors[~(sizes < _HUGE)] = np.nan
         scores = moved @ self._moved.T

@@ -41,7 +41,7 @@ class RunningCenters:
         # In float64, so that the rounding of many small steps does not add up.
         self._exact = np.zeros((num_classes, dim))
 
-    @np.errstate(over="ignore", invalid="ignore")  # checked by what is not finite
+    @np.errstate(over="ignore", invalid="ignore")  # what is not finite raises below
     def add(
         self,
         rows: NDArray[Any],
@@ -54,12 +54,13 @@ class RunningCenters:
         The centers move to the means of all rows so far or, with `alpha`, by Eq. 4 of
         the paper. The first rows of a class move its center to their mean.
         """
-        # From here on, the classes that are present are numbered without gaps.
+        # From here on, labels are indices into `present`.
         present, labels = np.unique(labels, return_inverse=True)
-        # If these are all, views of the arrays save copies and a fifth of the time.
+        # If all classes are present, views save copies, and a fifth of the time.
         touched = present if len(present) < len(self.counts) else slice(None)
         old, counts = self._exact[touched], self.counts[touched]
-        origin = old.astype(rows.dtype)  # nearer to `old` than the result is exact
+        # Sums about the rounded centers: the difference is below a float32 roundoff.
+        origin = old.astype(rows.dtype)
         _, sums, added = class_sums(rows, labels, origin, sample_weight=weights)
         moving = added > 0
         rates = np.divide(1, counts + added, where=moving, out=np.zeros(len(added)))
@@ -100,7 +101,7 @@ class RunningCenters:
         centers = self.centers.copy()
         if self.squares is not None and degrees > 0:
             deviations = np.sqrt(self.squares / degrees)
-            scales = np.sqrt(np.maximum(1 / counts - 1 / total, 0))
+            scales = np.sqrt(1 / counts - 1 / total)
             limits = np.outer(scales, deviations + np.median(deviations)) * threshold
             middle = counts @ means / total
             from_middle = means - middle
