@@ -57,8 +57,7 @@ def usual_step(batch: Batch, settings: Settings) -> tuple[Tensor, int] | None:
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
     if not can_use_c(batch.embeddings, batch.sample_weight):
-        _checks.check_call("loss", batch, settings)
-        return _plain.loss(batch, settings)
+        return _plain_loss(batch, settings)
     batch, rows, operations = for_c(batch, "loss", settings)
     if not (torch.is_grad_enabled() and batch.embeddings.requires_grad):
         loss: Tensor = operations.loss(rows, settings)
@@ -69,7 +68,7 @@ def loss(batch: Batch, settings: Settings) -> Tensor:
 
 
 def step(batch: Batch, settings: Settings) -> tuple[Tensor, int | Tensor]:
-    """Return the loss and the number of centers updated, in one pass; for C only."""
+    """Return the loss and the number of centers updated, if `can_use_c`."""
     batch, rows, operations = for_c(batch, "step", settings)
     loss, gradient, updated = operations.step(rows, settings)
     return operations.attach(batch, loss, gradient, settings), updated
@@ -82,20 +81,33 @@ def update_centers(batch: Batch, settings: Settings) -> int | Tensor:
         _, rows, operations = for_c(batch, "update_centers", settings)
         updated: int | Tensor = operations.update_centers(rows, settings)
         return updated
+    return _plain_update(batch, settings)
+
+
+# torch.compile must not look into these: see `_ops`.
+@torch.compiler.disable
+def _plain_loss(batch: Batch, settings: Settings) -> Tensor:
+    _checks.check_call("loss", batch, settings)
+    return _plain.loss(batch, settings)
+
+
+@torch.compiler.disable
+def _plain_update(batch: Batch, settings: Settings) -> Tensor:
     _checks.check_call("update_centers", batch, settings)
     return _plain.update_centers(batch, settings)
 
 
 def can_use_c(embeddings: Tensor, sample_weight: Tensor | None) -> bool:
-    """Whether C can read the tensors and has the derivatives that are asked for."""
-    if not embeddings.is_cpu:
-        return False
+    """Whether C can read the tensors and has the derivatives that are asked for.
+
+    torch.compile has operators for every device instead.
+    """
     weights_matter = sample_weight is not None and sample_weight.requires_grad
     if weights_matter and torch.is_grad_enabled():
         return False
     if torch.compiler.is_compiling():
         return True  # pragma: no cover: torch.compile traces this line
-    if _transform_runs():
+    if not embeddings.is_cpu or _transform_runs():
         return False
     if forward_ad.unpack_dual(embeddings).tangent is not None:
         return False

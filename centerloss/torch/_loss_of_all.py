@@ -22,7 +22,7 @@ def loss_of_all(
     """
     if _dispatch.can_use_c(batch.embeddings, batch.sample_weight):
         return _loss_in_c(batch, settings, weight)
-    squares, weights = _plain.squares(_plain.flat(batch), settings)
+    _, squares, weights = _plain.terms(_plain.flat(batch), settings)
     terms = squares * weights
 
     def loss(total: float, weight: float) -> Tensor:

@@ -1,8 +1,9 @@
-"""The functions of `_cpu` as PyTorch operators.
+"""The functions of `_cpu` as PyTorch operators, on every device.
 
-`torch.compile` cannot look into C. A schema, which says that `centers` is modified in
-place, and a fake implementation, which computes shapes and dtypes, let it keep a call
-in one graph.
+`torch.compile` cannot look into C. If it looked into `_plain`, it would save the
+centers for the backward pass, and refuse that pass after the update. A schema, which
+says that `centers` is modified in place, and a fake implementation, which computes
+shapes and dtypes, let it keep a call in one graph.
 
 An operator that modifies an input has no derivative in PyTorch. So `step` and
 `value_and_grad` return loss and gradient as numbers, and `attach` makes the loss a
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import _cpu
+from . import _checks, _cpu, _plain
 from ._batch import Batch, Settings
 
 _ROWS = "Tensor embeddings, Tensor labels, "
@@ -74,20 +75,37 @@ def _input(value: float | Tensor) -> Tensor:
     return torch.tensor(value, dtype=torch.float64, device="cpu")
 
 
-# --- CPU implementations -------------------------------------------------------------
+# --- implementations: in C, and elsewhere in PyTorch's own operations -----------------
+
+
+def _in_c(batch: Batch) -> bool:
+    return batch.centers.is_cpu
 
 
 def _loss(*arguments: Any) -> Tensor:
-    return _cpu.loss(*_from_arguments(*arguments))
+    batch, settings = _from_arguments(*arguments)
+    if _in_c(batch):
+        return _cpu.loss(batch, settings)
+    _checks.check_call("loss", batch, settings)
+    return _plain.loss(batch, settings)
 
 
 def _value_and_grad(*arguments: Any) -> tuple[Tensor, Tensor]:
-    return _cpu.value_and_grad(*_from_arguments(*arguments))
+    batch, settings = _from_arguments(*arguments)
+    if _in_c(batch):
+        return _cpu.value_and_grad(batch, settings)
+    _checks.check_call("loss", batch, settings)
+    return _plain.value_and_grad(batch, settings)
 
 
 def _step(*arguments: Any) -> tuple[Tensor, Tensor, Tensor]:
-    loss, gradient, updated = _cpu.step(*_from_arguments(*arguments))
-    return loss, gradient, torch.tensor(updated, device="cpu")
+    batch, settings = _from_arguments(*arguments)
+    if _in_c(batch):
+        loss, gradient, updated = _cpu.step(batch, settings)
+        return loss, gradient, torch.tensor(updated, device="cpu")
+    _checks.check_call("step", batch, settings)
+    of_the_loss = _plain.value_and_grad(batch, settings)
+    return *of_the_loss, _plain.update_centers(batch, settings)
 
 
 def _from_arguments(
@@ -124,7 +142,10 @@ def _update_centers(
         normalize=normalize,
         skip_nonfinite=skip_nonfinite,
     )
-    return torch.tensor(_cpu.update_centers(batch, settings), device="cpu")
+    if _in_c(batch):
+        return torch.tensor(_cpu.update_centers(batch, settings), device="cpu")
+    _checks.check_call("update_centers", batch, settings)
+    return _plain.update_centers(batch, settings)
 
 
 def _attach(_embeddings: Tensor, _labels: Tensor, loss: Tensor, *_: Any) -> Tensor:
@@ -187,10 +208,10 @@ def _register() -> None:
         "update_centers": (_update_centers, _fake_count),
         "attach": (_attach, _fake_attach),
     }
-    for name, (on_cpu, fake) in implementations.items():
+    for name, (function, fake) in implementations.items():
         operator = f"centerloss::{name}"
         torch.library.define(operator, _SCHEMAS[name])
-        torch.library.impl(operator, "CPU", on_cpu)
+        torch.library.impl(operator, "CompositeExplicitAutograd", function)
         torch.library.register_fake(operator, fake)
     torch.library.register_autograd(
         "centerloss::attach", _backward, setup_context=_setup_context

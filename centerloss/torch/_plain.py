@@ -64,22 +64,36 @@ def differences(batch: Batch, ignore_index: int | None) -> Tensor:
     return d.masked_fill(left_out[:, None], 0.0)
 
 
-def squares(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
-    """Return 1/2 ||d_i||^2 and w_i of a flat batch."""
+def terms(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor, Tensor]:
+    """Return d_i, 1/2 ||d_i||^2 and w_i of a flat batch."""
     d = differences(batch, settings.ignore_index)
     weights = row_weights(
         batch.labels, batch.sample_weight, settings.ignore_index, batch.centers.dtype
     )
-    return 0.5 * (d * d).sum(1), weights
+    return d, 0.5 * (d * d).sum(1), weights
 
 
 def loss(batch: Batch, settings: Settings) -> Tensor:
     """Return the loss, differentiable by embeddings and weights (Eq. 2)."""
-    shape = batch.labels.shape
-    of_rows, weights = squares(flat(batch), settings)
-    losses = of_rows * row_factors(weights, settings)
+    _, squares, weights = terms(flat(batch), settings)
+    losses = squares * row_factors(weights, settings)
+    return _reduced(losses, weights, batch.labels, settings)
+
+
+def value_and_grad(batch: Batch, settings: Settings) -> tuple[Tensor, Tensor]:
+    """Return the loss, and its gradient in the embeddings' dtype (Eq. 3)."""
+    d, squares, weights = terms(flat(batch), settings)
+    factors = row_factors(weights, settings)
+    gradient = (d * factors[:, None]).to(batch.embeddings.dtype)
+    value = _reduced(squares * factors, weights, batch.labels, settings)
+    return value, gradient.reshape(batch.embeddings.shape)
+
+
+def _reduced(
+    losses: Tensor, weights: Tensor, labels: Tensor, settings: Settings
+) -> Tensor:
     if settings.reduction == "none":
-        return losses.reshape(shape)
+        return losses.reshape(labels.shape)
     if settings.reduction == "sum":
         return losses.sum()
     # The mean over rows without weight is zero, even if a row holds NaN.

@@ -25,10 +25,10 @@ pytestmark = pytest.mark.filterwarnings(
 )
 
 
-def wide(rows=5, row=3, classes=4):
-    """A batch of float64, in which class 1 has rows."""
-    embeddings, _, weights = batch(rows, row, dtype=torch.float64)
-    return embeddings, torch.arange(rows) % classes, weights.double()
+def wide():
+    """A batch of float64 for `still()`, in which class 1 has rows."""
+    embeddings, _, weights = batch(5, 3, dtype=torch.float64)
+    return embeddings, torch.arange(5) % 4, weights.double()
 
 
 def still(**settings):
@@ -323,7 +323,7 @@ OPERATORS = {
     ],
 )
 def test_opcheck(name, dtype, reduction, weighted, ignore_index):
-    """Schema, fake implementation, autograd and AOT agree with the CPU function."""
+    """Schema, fake implementation, autograd and AOT agree with the function."""
     wide = dtype is torch.float64
     embeddings, labels, weights = batch(dtype=dtype)
     centers = module(dtype=dtype if wide else torch.float32).centers
@@ -342,6 +342,13 @@ def test_opcheck(name, dtype, reduction, weighted, ignore_index):
     given = [value for part in OPERATORS[name] for value in parts[part]]
     operator = getattr(torch.ops.centerloss, name).default
     torch.library.opcheck(operator, (embeddings, labels, *given))
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATORS if name != "attach"])
+def test_opcheck_elsewhere(monkeypatch, name):
+    """The same with the implementation for devices other than the CPU."""
+    monkeypatch.setattr(_ops, "_in_c", lambda _: False)
+    test_opcheck(name, torch.bfloat16, "none", weighted=True, ignore_index=1)
 
 
 def test_reload():

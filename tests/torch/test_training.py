@@ -18,7 +18,6 @@ from tests.torch.batches import (
     batch,
     copied,
     module,
-    needs_torch_2_6,
     reductions,
     run,
     same_bits,
@@ -85,12 +84,49 @@ def test_compiled_in_one_graph(pair, dtype, centers_dtype, reduction):
         assert_same_bits(one_call(loss_fn, dtype), one_call(eager, dtype))
 
 
+# This backend decides what to save for the backward pass as Inductor does.
+PARTITIONS = "aot_eager_decomp_partition"
+
+
+@pytest.fixture
+def as_elsewhere(monkeypatch):
+    """Operators compute as on devices other than the CPU."""
+    monkeypatch.setattr("centerloss.torch._ops._in_c", lambda _: False)
+
+
+@pytest.mark.usefixtures("as_elsewhere")
+@pytest.mark.parametrize(
+    ("dtype", "centers_dtype", "reduction"),
+    [(*DTYPES[1], "mean"), (*DTYPES[2], "mean"), (*DTYPES[3], "none")],
+)
+def test_compiled_in_one_graph_elsewhere(pair, dtype, centers_dtype, reduction):
+    """In training and in eval mode, with weights and ignored rows."""
+    settings = {"reduction": reduction, "ignore_index": 2, "dtype": centers_dtype}
+    loss_fn, eager = pair(PARTITIONS, **settings)
+    torch.testing.assert_close(one_call(loss_fn, dtype), one_call(eager, dtype))
+    assert not torch.equal(loss_fn.centers, module(dtype=centers_dtype).centers)
+    loss_fn.eval(), eager.eval()
+    torch.testing.assert_close(one_call(loss_fn, dtype), one_call(eager, dtype))
+
+
+@pytest.mark.usefixtures("device")
+def test_compiled_on_each_device(pair):
+    loss_fn, eager = pair(PARTITIONS)
+    embeddings, labels, weights = batch(learned=False)
+    for _ in range(2):
+        ours = run(loss_fn, embeddings, labels, weights)
+        torch.testing.assert_close(ours, run(eager, embeddings, labels, weights))
+    embeddings, labels, _ = batch()
+    with pytest.raises(ValueError, match="^labels has shape .23,., expected .24,.: "):
+        loss_fn(embeddings, labels[1:])
+
+
 # Between two graphs, Dynamo reads .grad of a tensor that is not a leaf.
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 def test_compiled_with_weights_that_need_a_gradient(pair):
     """In more than one graph, and with the same numbers."""
     embeddings, labels, weights = batch(learned=True)
-    loss_fn, eager = pair(fullgraph=False)
+    loss_fn, eager = pair(PARTITIONS, fullgraph=False)
     results = []
     for call in (loss_fn, eager):
         loss = call(embeddings, labels, weights)
@@ -99,7 +135,6 @@ def test_compiled_with_weights_that_need_a_gradient(pair):
     assert same_bits(loss_fn.centers, eager.centers)
 
 
-@needs_torch_2_6
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("dynamic", [None, True, False])
 def test_compiled_with_schedules_of_alpha_and_loss_weight(compiling, training, dynamic):
@@ -223,7 +258,6 @@ def test_network_and_loss_compiled_together(compiling):
     torch.testing.assert_close(trained(compiling), trained())
 
 
-@needs_torch_2_6
 def test_compiled_call_makes_no_copy_of_the_centers(compiling):
     """Centers of 100 MB: no second buffer of that size at any time."""
     loss_fn = CenterLoss(200_000, 128, init="zeros")
