@@ -19,8 +19,18 @@ from . import (
     train,
 )
 
-# The default with --data. 60 000 images need fewer epochs than 1347 digits.
-EPOCHS_WITH_DATA = 8
+# The defaults with --data. 60 000 images need fewer epochs than 1347 digits. On
+# Fashion-MNIST, a loss weight of 1 lowers the accuracy by one or two percent, and 0.03
+# does not; on the digits neither does 1.
+WITH_DATA = Settings(loss_weights=(0.0, 0.03), epochs=8)
+
+EPILOG = """\
+Center loss makes classes compact: compare the ratios, and the accuracies by the nearest
+center. A large loss weight can lower the accuracy of the scores: two features leave the
+classes little room, and center loss draws them together. Which loss weight is best
+depends on the images, the network and the number of classes, so try several, or more
+features, as in --feat-dim 16.
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,6 +80,7 @@ def _run(options: argparse.Namespace) -> None:
         runs = train(split, settings, lambda _: bar.update(), recorder)
     results = [evaluate(run, split) for run in runs]
     print(report.table(results))
+    print(report.notes(results, len(split.test_images)))
     report.picture(runs, results, split).savefig(options.out, format="png")
     if options.json is not None:
         options.json.write_text(report.to_json(results))
@@ -80,16 +91,20 @@ def _run(options: argparse.Namespace) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     names = {field.name for field in dataclasses.fields(Settings)}
-    given = {name: value for name, value in vars(options).items() if name in names}
-    given["epochs"] = options.epochs or (
-        EPOCHS_WITH_DATA if options.data else Settings.epochs
-    )
-    return Settings(**given)
+    given = {
+        name: value
+        for name, value in vars(options).items()
+        if name in names and value is not None
+    }
+    return dataclasses.replace(WITH_DATA if options.data else Settings(), **given)
 
 
 def _make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m centerloss.demo", description=__doc__, allow_abbrev=False
+        prog="python -m centerloss.demo",
+        description=__doc__,
+        epilog=EPILOG,
+        allow_abbrev=False,
     )
     add, default = parser.add_argument, Settings()
     count = _checked(int, "a whole number above 0", lambda n: n > 0)
@@ -104,7 +119,7 @@ def _make_parser() -> argparse.ArgumentParser:
         metavar="N",
         type=count,
         help="number of epochs "
-        f"(default: {default.epochs}, or {EPOCHS_WITH_DATA} with --data)",
+        f"(default: {default.epochs}, or {WITH_DATA.epochs} with --data)",
     )
     add(
         "--batch-size",
@@ -133,10 +148,9 @@ def _make_parser() -> argparse.ArgumentParser:
         dest="loss_weights",
         nargs="+",
         type=_checked(float, "a number from 0", lambda w: 0 <= w < math.inf),
-        default=default.loss_weights,
         help="weights of the center loss, one run for each; each is increased from 0 "
-        "during training "
-        f"(default: {' '.join(f'{w:g}' for w in default.loss_weights)})",
+        f"during training (default: {_listed(default.loss_weights)}, or "
+        f"{_listed(WITH_DATA.loss_weights)} with --data)",
     )
     add(
         "--alpha",
@@ -172,6 +186,10 @@ def _make_parser() -> argparse.ArgumentParser:
         help="output file of an animation of the training (default: none)",
     )
     return parser
+
+
+def _listed(numbers: Sequence[float]) -> str:
+    return " ".join(f"{number:g}" for number in numbers)
 
 
 def _checked(

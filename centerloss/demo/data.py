@@ -55,15 +55,15 @@ class Split:
         return replace(self, train_images=train, test_images=test)
 
 
-def load_digits_split(seed: int = 0, test_size: float = 0.25) -> Split:
-    """Split scikit-learn's 1797 handwritten digits of 8 x 8 pixels.
+def load_digits_split(seed: int = 0) -> Split:
+    """Load scikit-learn's 1797 handwritten digits of 8 x 8 pixels.
+
+    A quarter of each class becomes test images.
 
     Parameters
     ----------
     seed : int, default 0
         Seed of the choice of test images.
-    test_size : float, default 0.25
-        Fraction of test images, the same in every class.
 
     Returns
     -------
@@ -87,7 +87,7 @@ def load_digits_split(seed: int = 0, test_size: float = 0.25) -> Split:
     train_images, test_images, train_labels, test_labels = train_test_split(
         (images / 16).astype(np.float32),
         labels.astype(np.int64),
-        test_size=test_size,
+        test_size=0.25,
         stratify=labels,
         random_state=seed,
     )

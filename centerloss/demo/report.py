@@ -29,9 +29,9 @@ _COLUMNS = {
     "loss weight": "{0.loss_weight:g}",
     "accuracy": "{0.test_accuracy:.2%}",
     "nearest center": "{0.nearest_center_accuracy:.2%}",
+    "ratio": "{0.ratio:.4f}",
     "within": "{0.within:.4g}",
     "between": "{0.between:.4g}",
-    "ratio": "{0.ratio:.4f}",
     "seconds": "{0.seconds:.2f}",
     "in centerloss": "{0.seconds_centerloss:.3f}",
 }
@@ -45,6 +45,18 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
         for row in rows
+    )
+
+
+def notes(results: Sequence[Result], num_images: int) -> str:
+    """Return an explanation of the `table` of results on this many test images."""
+    share = results[0].test_accuracy
+    error = math.sqrt(share * (1 - share) / num_images)
+    return (
+        "ratio: within / between; the smaller it is, the more compact are the classes\n"
+        "nearest center: accuracy if an image gets the class of the nearest center\n"
+        f"accuracy: of the class with the highest score, standard error {error:.1%}; "
+        "a large loss weight can lower it, see --help"
     )
 
 
@@ -84,10 +96,11 @@ def picture(runs: Sequence[Run], results: Sequence[Result], split: Split) -> Fig
         draw(axes, features, centers, split.test_labels)
         window.apply(axes, name)
         title = (
-            f"loss weight {result.loss_weight:g}\n"
-            f"accuracy {result.test_accuracy:.1%}, ratio {result.ratio:.3f}"
+            f"loss weight {result.loss_weight:g}: ratio {result.ratio:.3f}\n"
+            f"accuracy {result.test_accuracy:.1%}, "
+            f"nearest center {result.nearest_center_accuracy:.1%}"
         )
-        axes.set_title(title + window.note, fontsize=10)
+        axes.set_title(title + window.note, fontsize=8 if len(runs) > 2 else 9)
     return figure
 
 

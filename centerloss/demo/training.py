@@ -30,7 +30,7 @@ class Settings:
 
     Attributes
     ----------
-    loss_weights : tuple of float, default (0.0, 0.1)
+    loss_weights : tuple of float, default (0.0, 1.0)
         Weights of the center loss (the paper's lambda), one run for each. The weight
         is increased linearly from 0 at the first step, so that the classes separate
         before they contract. Otherwise two classes may end up in the same direction,
@@ -50,7 +50,7 @@ class Settings:
         Seed of initial weights, initial centers and the order of the images.
     """
 
-    loss_weights: tuple[float, ...] = (0.0, 0.1)
+    loss_weights: tuple[float, ...] = (0.0, 1.0)
     epochs: int = 60
     batch_size: int = 64
     learning_rate: float = 0.2

@@ -23,7 +23,8 @@ def test_center_loss_contracts_the_classes_of_the_digits(tmp_path):
     assert center["test_accuracy"] >= softmax["test_accuracy"] - 0.01
     assert softmax["test_accuracy"] > 0.9
     assert center["nearest_center_accuracy"] > softmax["nearest_center_accuracy"]
-    assert f"{center['ratio']:.4f}" in output.splitlines()[-1].split()
+    table = output.splitlines()[1:4]
+    assert f"{center['ratio']:.4f}" in table[-1].split()
 
 
 def test_module_is_a_command():
@@ -41,9 +42,10 @@ def test_json_and_table(finished):
     )
     assert [list(run) for run in written["runs"]] == [keys.split()] * 3
     assert [run["loss_weight"] for run in written["runs"]] == [0, 0.05, 0.5]
-    first, *table = finished.output.splitlines()
+    first, table = finished.output.split("\n", 1)
     assert first == "90 images to train and 30 to test, 3 classes, 3 epochs"
-    assert table == report.table([Result(**run) for run in written["runs"]]).split("\n")
+    results = [Result(**run) for run in written["runs"]]
+    assert table == f"{report.table(results)}\n{report.notes(results, 30)}\n"
     for result in written["runs"]:
         assert (result["alpha"], result["epochs"]) == (0.25, 3)
         assert result["ratio"] == result["within"] / result["between"]
@@ -55,8 +57,24 @@ def test_table_by_hand():
     result = Result(0.1, 0.5, 3, 0.987654, 0.9, 1.5, 30.0, 0.05, 12.3456, 0.0123)
     header, row = report.table([result]).splitlines()
     assert header.split("  ")[0] == "loss weight"
-    assert " ".join(row.split()) == "0.1 98.77% 90.00% 1.5 30 0.0500 12.35 0.012"
+    assert " ".join(row.split()) == "0.1 98.77% 90.00% 0.0500 1.5 30 12.35 0.012"
     assert len(header) == len(row)
+
+
+def test_notes_have_the_standard_error_of_the_first_accuracy():
+    result = Result(0.0, 0.5, 3, 0.9, 0.9, 1.5, 30.0, 0.05, 12.3456, 0.0123)
+    other = Result(1.0, 0.5, 3, 0.5, 0.9, 1.5, 30.0, 0.05, 12.3456, 0.0123)
+    # The root of 0.9 * 0.1 / 225.
+    assert "standard error 2.0%;" in report.notes([result, other], 225)
+
+
+def test_defaults_with_data(run_main, tmp_path):
+    path = tmp_path / "numbers.json"
+    assert run_main("--json", path)[0] == 0
+    assert [(run["loss_weight"], run["epochs"]) for run in numbers(path)] == [
+        (0, 8),
+        (0.03, 8),
+    ]
 
 
 def test_same_seed_same_numbers_with_and_without_gif(

@@ -57,7 +57,9 @@ def test_panels_have_the_same_limits_or_a_magnification():
     features = np.random.default_rng(0).standard_normal((60, 2))
     one, two = drawn(features, [1.0, 1.5]).axes
     assert np.array_equal(limits(one), limits(two))
-    assert one.get_title() == "loss weight 0.1\naccuracy 98.7%, ratio 0.050"
+    assert one.get_title() == (
+        "loss weight 0.1: ratio 0.050\naccuracy 98.7%, nearest center 90.0%"
+    )
     one, two = drawn(features, [4.0, 1.0]).axes
     assert np.allclose(limits(one), 4 * limits(two))
     assert one.get_title().endswith("\nmagnified 1.0\N{MULTIPLICATION SIGN}")
