@@ -14,12 +14,12 @@ py_is_native(PyArrayObject *array);
 bool
 py_is_bfloat16(PyArray_Descr *dtype);
 
-/* Do the values keep their meaning when cast to another real dtype? */
+/* Is the dtype a float of NumPy, an integer or bool? */
 bool
 py_is_real(PyArrayObject *array);
 
-/* Rows: what the first `axes` axes of an array index, in C order. The others are the
- * values of a row. */
+/* In the following, the first `axes` axes of an array index its rows, in C order, and
+ * the other axes the values of a row. */
 
 int64_t
 py_count_rows(PyArrayObject *array, int axes);

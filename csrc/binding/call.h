@@ -22,6 +22,7 @@ py_call_check(py_call *call);
 bool
 py_plan_made(const py_call *call, const cl_plan *plan, cl_status status);
 
+/* Release the references of a call. */
 void
 py_call_clear(py_call *call);
 

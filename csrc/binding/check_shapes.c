@@ -18,8 +18,10 @@ py_shape_of_rows(PyArrayObject *array, int axes)
     return rows;
 }
 
-int
-py_find_row_axes(const py_call *call)
+/* How many axes of the features index rows of D values: the fewest, or 0 if no number
+ * of axes does. */
+static int
+find_row_axes(const py_call *call)
 {
     if (PyArray_NDIM(call->centers) != 2) {
         return 0;
@@ -36,7 +38,7 @@ py_find_row_axes(const py_call *call)
 bool
 py_labels_look_one_hot(const py_call *call)
 {
-    const int axes = py_find_row_axes(call);
+    const int axes = find_row_axes(call);
     const npy_intp K = axes > 0 ? PyArray_DIM(call->centers, 0) : 0;
     return K > 1 && PyArray_NDIM(call->labels) == axes + 1 &&
            same_lengths(call->labels, call->features, axes) &&
@@ -65,7 +67,8 @@ fail_shape(const py_call *call, int argument, PyArrayObject *array,
     return false;
 }
 
-/* `axes` index the rows as given; `expected` would, for rows of D values, or is 0. */
+/* The rows, which the first `axes` axes of the features index, do not have D values. If
+ * `expected` is not 0, rows that are indexed by so many axes would have D values. */
 static bool
 fail_row_length(const py_call *call, int axes, int expected)
 {
@@ -94,7 +97,7 @@ fail_row_length(const py_call *call, int axes, int expected)
     return false;
 }
 
-/* Are these entries of the rows in a column, or in a row of a matrix? */
+/* Is there one entry per row, but in a matrix with one column or one row? */
 static bool
 can_ravel(PyArrayObject *entries, PyArrayObject *features, int axes)
 {
@@ -105,7 +108,8 @@ can_ravel(PyArrayObject *entries, PyArrayObject *features, int axes)
     return axes == 1 && found && PyArray_SIZE(entries) == PyArray_DIM(features, 0);
 }
 
-/* For an array without one entry for each row, which `axes` of the features index. */
+/* The array does not have one entry per row. The first `axes` axes of the features
+ * index the rows. */
 static bool
 fail_entries(const py_call *call, int argument, PyArrayObject *entries, int axes,
              const char *entry)
@@ -198,7 +202,7 @@ check_rows(py_call *call)
     if (are_channels_first(call)) {
         return fail_channels_first(call);
     }
-    const int expected = py_find_row_axes(call);
+    const int expected = find_row_axes(call);
     if (expected == 0 && axes == 0) {
         return fail_shape(call, LABELS, call->labels, "at least one axis: (rows,)");
     }

@@ -12,12 +12,7 @@
 bool
 py_check_shapes(py_call *call);
 
-/* How many axes of the features index rows of D values: the fewest, or 0 if no number
- * of axes does. Centers and features are set. */
-int
-py_find_row_axes(const py_call *call);
-
-/* Have the labels one more axis, with an entry for each class? */
+/* Do the labels have one axis too many, with an entry for each class? */
 bool
 py_labels_look_one_hot(const py_call *call);
 

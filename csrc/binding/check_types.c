@@ -302,7 +302,7 @@ check_places_type(py_call *call)
     return call->places != NULL && check_places_dtype(call);
 }
 
-/* The dtype that `out` must have, but for its byte order; a borrowed reference. */
+/* The dtype that `out` must have, apart from its byte order; a borrowed reference. */
 static PyArray_Descr *
 out_dtype(const py_call *call)
 {

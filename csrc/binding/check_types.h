@@ -11,9 +11,9 @@
 bool
 py_check_types(py_call *call);
 
-/* Fetch the arrays again and repeat the checks of their dtypes. Due after code of the
- * caller ran, such as an __array__, __float__ or __index__, or a handler of
- * numpy.errstate: it can give an array that was checked another dtype, shape or
+/* Fetch the arrays again and repeat the checks of their dtypes. Call this when code of
+ * the caller may have run, such as an __array__, __float__ or __index__, or a handler
+ * of numpy.errstate: it can give an array that was checked another dtype, shape or
  * memory. */
 bool
 py_revalidate_arrays(py_call *call);

@@ -83,7 +83,7 @@ is_integer_or_bool(PyArrayObject *array)
     return PyArray_ISINTEGER(array) || PyArray_ISBOOL(array);
 }
 
-/* Would the labels be good features, of floats, but the features not? */
+/* Would the labels be valid features, and the features not? */
 static bool
 look_swapped(const py_call *call, PyArrayObject *labels)
 {
@@ -137,8 +137,8 @@ py_raise_features_dtype(const py_call *call)
     }
 }
 
-/* How many labels are read to find out whether they are whole numbers, at most: a
- * message should take neither long nor much memory. */
+/* The most labels that are read to find out whether they are whole numbers: a message
+ * should take neither long nor much memory. */
 enum {
     MAX_LABELS_READ = 1 << 24
 };

@@ -11,7 +11,7 @@
 const char *
 py_cast_method(const py_call *call);
 
-/* The argument is no array; `expected` is what it should be. */
+/* Raise a TypeError: the argument is not an array, but should be `expected`. */
 void
 py_raise_no_array(const py_call *call, int argument, const char *expected);
 
@@ -21,11 +21,11 @@ py_raise_no_array(const py_call *call, int argument, const char *expected);
 void
 py_name_argument(const py_call *call, int argument);
 
-/* The dtype of the features does not go with that of the centers. */
+/* Raise a TypeError: the dtype of the features does not go with that of the centers. */
 void
 py_raise_features_dtype(const py_call *call);
 
-/* The labels are no integers. */
+/* Raise a TypeError: the labels are not integers. */
 void
 py_raise_labels_dtype(const py_call *call);
 

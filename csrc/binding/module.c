@@ -12,8 +12,8 @@
 #include "centerloss.h"
 #include "check.h"
 #include "docstrings.h"
-#include "runtime.h"
 #include "ordered_sum.h"
+#include "runtime.h"
 
 /* Set by one thread and read by others. The GIL orders this, where there is one. */
 #ifdef Py_GIL_DISABLED
@@ -172,7 +172,7 @@ tuple_object(loss_outputs *outputs)
  * eight more per row, take 1 us: for these it is kept. */
 static const double MAX_VALUES_WITH_GIL = 2048;
 
-/* NULL if the GIL is kept. */
+/* Release the GIL, unless the batch is tiny. NULL if it is kept. */
 static PyThreadState *
 release_gil(const cl_batch *b)
 {
@@ -196,13 +196,11 @@ run_loss_operation(const py_call *call, int threads, loss_outputs *outputs,
     const bool updates = call->signature->writes_centers;
     const bool counts = returns_count(call);
     int64_t updated = 0;
+    const int needs = updates ? CL_LOSSES | CL_GROUPS : CL_LOSSES;
     cl_plan plan;
-    cl_status status;
-    bool ready;
     PyThreadState *released = release_gil(&call->batch);
-    status = cl_plan_make(&plan, &call->batch,
-                          updates ? CL_LOSSES | CL_GROUPS : CL_LOSSES, threads);
-    ready = status == CL_OK;
+    const cl_status status = cl_plan_make(&plan, &call->batch, needs, threads);
+    bool ready = status == CL_OK;
     if (ready && counts) {
         take_gil(released);
         outputs->count = PyLong_FromLongLong(plan.classes);
@@ -463,9 +461,8 @@ PyDoc_STRVAR(
     "\n"
     "Set how many threads a call may use at most.\n"
     "\n"
-    "Small calls use one, whatever the setting. The results have the same bits "
-    "for\n"
-    "any number.\n"
+    "Small calls use one, whatever the setting. The results have the same bits\n"
+    "for any number.\n"
     "\n"
     "Parameters\n"
     "----------\n"
@@ -499,11 +496,9 @@ PyDoc_STRVAR(get_num_threads_doc,
              "Returns\n"
              "-------\n"
              "int\n"
-             "    The number that `set_num_threads` set last or, before that, the "
-             "environment\n"
-             "    variable CENTERLOSS_NUM_THREADS, OMP_NUM_THREADS or the number of "
-             "processors that\n"
-             "    this process may use.\n");
+             "    The number that `set_num_threads` set last or, before that, the\n"
+             "    environment variable CENTERLOSS_NUM_THREADS, OMP_NUM_THREADS or the\n"
+             "    number of processors that this process may use.\n");
 
 static PyObject *
 core_get_num_threads(PyObject *module, PyObject *Py_UNUSED(nothing))

@@ -1,10 +1,8 @@
 #include "overlap.h"
 
-#include <stddef.h>
-
 #include "array_util.h"
 
-/* Of an array with strides that are not C-contiguous. */
+/* The span of an array that is not C-contiguous. */
 static py_span
 strided_span(PyArrayObject *array)
 {

@@ -32,6 +32,7 @@ py_are_apart(const py_span *a, const py_span *b)
     return !a->unknown && !b->unknown && (a->high <= b->low || b->high <= a->low);
 }
 
+/* Do two arrays share memory? The spans are those of py_find_span(). */
 py_overlap
 py_find_overlap(PyArrayObject *a, const py_span *a_span, PyArrayObject *b,
                 const py_span *b_span);

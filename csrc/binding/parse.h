@@ -46,9 +46,8 @@ typedef struct {
     unsigned takes;      /* a bit 1 << ALPHA and so on for each optional argument */
     bool writes_centers; /* are the centers updated in place? */
     py_out out;
-    bool
-        all_positional; /* may all arguments be positional, not only the first three? */
-    bool returns_terms; /* the terms of the loss, in place of the loss? */
+    bool all_positional; /* may more arguments than the first three be positional? */
+    bool returns_terms;  /* the terms of the loss, in place of the loss? */
 } py_signature;
 
 enum {
@@ -87,8 +86,8 @@ typedef struct {
     PyArrayObject *places;   /* (rows,); int64, contiguous; or NULL */
     PyArrayObject *out;      /* a view of the caller's memory; or NULL */
     int row_axes;            /* axes of the labels: they index the rows of the batch */
-    bool code_ran; /* code of the caller, in a conversion of an argument, perhaps */
-    double total_weight;       /* if it is given */
+    bool code_ran;           /* may a conversion have run code of the caller? */
+    double total_weight;     /* if it is given */
     int ignore_index_overflow; /* not 0 if ignore_index needs more than 64 bits */
     cl_batch batch;
     cl_loss_options loss_options;

@@ -2,8 +2,8 @@
  * Center loss in C: the public interface of the library.
  *
  * Center loss (Wen, Zhang, Li, Qiao, ECCV 2016) pulls the feature row x_i of
- * every sample towards the center c_j of its class j = y_i. README.md beside
- * this folder derives the formulas and says how the numbers are rounded.
+ * every sample towards the center c_j of its class j = y_i. README.md in the
+ * folder above has the formulas and says how the numbers are rounded.
  *
  * Shapes, used everywhere:
  *
@@ -93,7 +93,8 @@ typedef struct {
     bool skip_nonfinite;
 } cl_update_options;
 
-/* Where loss and gradient are written. These arrays overlap none of the batch's. */
+/* Where loss and gradient are written. These arrays must not overlap those of the
+ * batch. */
 typedef struct {
     double *loss;     /* one number; not written for CL_NONE */
     char *row_losses; /* (B,) of the centers' type; written for CL_NONE only */

@@ -39,7 +39,7 @@ count_row(int64_t *counts, int64_t label, int64_t row, cl_full_chunk *next)
     return next;
 }
 
-/* The full chunks end at `end`; give each its row of partials. */
+/* Give each full chunk its row of partials. `end` is one past the last full chunk. */
 static void
 number_full_chunks(cl_plan *plan, const cl_batch *batch, const cl_full_chunk *end)
 {
@@ -142,7 +142,7 @@ cl_read_labels(const cl_batch *batch, cl_plan *plan)
     }
 }
 
-/* Bits that distinguish n values. */
+/* How many bits distinguish n values. */
 static int
 bits_for(int64_t n)
 {
@@ -153,9 +153,10 @@ bits_for(int64_t n)
     return bits;
 }
 
+/* The counters of the values of a digit should stay in the first-level cache. */
 enum {
     MAX_DIGIT_BITS = 11
-}; /* counters that stay in the first-level cache */
+};
 
 /* One pass of the sort: move `from`, or all rows in batch order if it is NULL, to
  * `to`, by the digit of the label that starts at bit `shift`. */

@@ -64,8 +64,8 @@ cl_sort_rows(const int64_t *labels, int64_t B, int64_t K, int64_t counted,
 int64_t
 cl_max_chunks(int64_t counted, int64_t K);
 
-/* Cut sorted rows into chunks, followed by a closing one, and return their number.
- * Sets the numbers of classes and of partials. */
+/* Cut sorted rows into chunks and return their number. One more, without rows, marks
+ * the end. Sets the numbers of classes and of partials. */
 int64_t
 cl_cut_chunks(const int64_t *labels, const int64_t *rows, int64_t counted,
               cl_chunk *chunks, int64_t *classes, int64_t *partials);

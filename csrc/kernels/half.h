@@ -41,9 +41,10 @@ choose(bool condition, uint32_t yes, uint32_t no)
     return (mask & yes) | (~mask & no);
 }
 
-/* A half is sign, 5 bits of exponent, 10 of fraction. Moved into a float's
- * place its exponent is 112 too small, infinity and NaN need 112 more, and a
- * subnormal is a normal number with the implicit 2^-14 still to take off. */
+/* A half has a sign bit, 5 bits of exponent and 10 of fraction. Shifted to where a
+ * float has them, the exponent is 112 too small; for infinity and NaN it is 224 too
+ * small. A subnormal half has no implicit bit: as the fraction of a float with the
+ * exponent of 2^-14 it is 2^-14 too large, which is subtracted. */
 CL_INLINE float
 half_to_float(uint16_t half)
 {
@@ -57,9 +58,10 @@ half_to_float(uint16_t half)
     return float_of_bits(bits | ((half & 0x8000u) << 16));
 }
 
-/* The other way. Adding 1/2 to a number below 2^-14 leaves the half's
- * subnormal fraction, rounded by the processor, in the sum's last bits. A NaN
- * keeps its upper bits and is made quiet, as the conversion instructions do. */
+/* Round to nearest, ties to even. When 1/2 is added to a number below 2^-14, the
+ * processor rounds the sum so that its last bits are the fraction of the subnormal
+ * half. A NaN keeps its upper bits and is made quiet, as by the conversion
+ * instructions. */
 CL_INLINE uint16_t
 half_from_float(float value)
 {
@@ -117,7 +119,7 @@ bfloats_pack(f_part value)
     return narrow_bits(choose_nan(value, nan, round_to_bfloats(bits)) >> 16);
 }
 
-/* The same of all parts. */
+/* bfloat_from_float() of all parts. */
 CL_INLINE __m256i
 bfloats_pack_all(f32x16 v)
 {
@@ -125,7 +127,7 @@ bfloats_pack_all(f32x16 v)
     return bfloats_pack(v.part[0]); /* GCOVR_EXCL_LINE: AVX-512 */
 #else
     const __m256 is_nan = _mm256_cmp_ps(v.part[0], v.part[1], _CMP_UNORD_Q);
-    if (_mm256_movemask_ps(is_nan) != 0) { /* of either */
+    if (_mm256_movemask_ps(is_nan) != 0) { /* in either part */
         return _mm256_set_m128i(bfloats_pack(v.part[1]), bfloats_pack(v.part[0]));
     }
     const u_part low = round_to_bfloats((u_part)v.part[0]) >> 16;
@@ -135,7 +137,7 @@ bfloats_pack_all(f32x16 v)
 #endif
 }
 
-/* The i-th part of n numbers. */
+/* Load the i-th part of n numbers. */
 CL_INLINE h_part
 halves_load(const uint16_t *p, int i, int n)
 {
@@ -212,7 +214,7 @@ bf16x16_stream(uint16_t *p, f32x16 v, line_writer *lines)
 }
 
 #else
-/* Not inline: so much code is worth a call. */
+/* Not inlined: these functions are long, and a call costs little beside them. */
 static CL_NOINLINE f32x16
 f16x16_load(const uint16_t *p, int n)
 {

@@ -10,10 +10,9 @@
 
 /* What is done with the sum of w_i d_i over the rows of a class. */
 typedef enum {
-    CL_UPDATE, /* the center moves by alpha times it, or alpha times it / (1 + n_j) */
-    CL_DELTA,  /* its negative, divided by 1 + n_j or not, is stored in the class's row
-                */
-    CL_SUMS,   /* it is stored in the row of its class index, with the class and n_j */
+    CL_UPDATE, /* alpha times it, divided by 1 + n_j or not, is added to the center */
+    CL_DELTA,  /* its negative, divided by 1 + n_j or not, is stored in row j */
+    CL_SUMS,   /* it is stored in the row of the class index, with the class and n_j */
 } cl_finalize;
 
 /* One pass over a batch. */

@@ -8,8 +8,8 @@
 #include "kernels.h"
 #include "simd.h"
 
-/* What a pass does with a row besides computing its loss. Constants wherever they are
- * used, so the loops do not test them. */
+/* What a pass does with a row besides computing its loss. They are constants in every
+ * call, so the compiler removes the tests of them from the loops. */
 enum {
     GRADIENT = 1,    /* store the gradient */
     ACCUMULATE = 2,  /* add to the class's sum */
@@ -146,7 +146,7 @@ clear_sum(double *sum, int64_t D)
     memset(sum, 0, (size_t)(D + 1) * sizeof(*sum));
 }
 
-/* Add a class's sum, and the weight behind it, to another. */
+/* Add a class's sum, and the weight stored after it, to another. */
 CL_INLINE void
 add_sum(double *restrict sum, const double *restrict other, int64_t D)
 {
@@ -179,7 +179,7 @@ start_or_add(double *sum, double *other, int64_t D)
 }
 
 /* Batch order: the sum of a class whose full chunks have the partials from..to-1. What
- * a segment leaves in the class's sum belongs to the chunk after these. */
+ * is left in the class's sum of a segment belongs to the chunk that follows these. */
 static const double *
 add_chunks(const cl_pass *pass, int64_t label, int64_t from, int64_t to)
 {

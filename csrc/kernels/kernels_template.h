@@ -9,7 +9,7 @@
  *                        and stream
  *     NAME(base)         base with a suffix of the pair
  *
- * README.md beside the folder derives what is computed here.
+ * README.md in the folder above has the formulas of what is computed here.
  */
 
 /* One row and its center. Arrays that are written overlap no others. */
@@ -84,7 +84,7 @@ NAME(row)(const NAME(row_task) * row, int64_t D, int what)
         }
         squares = NAME(block)(squares, row, j, what, LANES);
     }
-    if (row->next_x != NULL) { /* the last line, of a row that starts within a line */
+    if (row->next_x != NULL) { /* the last cache line, where a row starts within one */
         prefetch(row->next_x + D - 1, 1);
         prefetch(row->next_c + D - 1, 1);
     }
@@ -188,8 +188,7 @@ NAME(rows)(const cl_pass *pass, int64_t first, int64_t last)
     finish_stores(pass);
 }
 
-/* n columns of a class whose sum is complete. Adding 0.0 makes a plain zero of a
- * negative one. */
+/* n columns of a class whose sum is complete. Adding 0.0 turns -0.0 into 0.0. */
 CL_INLINE void
 NAME(finalize_block)(const cl_pass *pass, const double *sum, double normalizer,
                      const CENTER *c, CENTER *out, int n)
@@ -326,8 +325,9 @@ NAME(finalize_rows)(const cl_pass *pass, int64_t start, int64_t stop,
 }
 
 /* A chunk that is the only row of its class: its center is updated with the row. The
- * row's d is the sum. (Added to zero, a negative zero would be a plain one, but d is
- * never one where c is: c comes out the same.) */
+ * row's d is used in place of the class's sum, 0.0 + d, which differs if d is -0.0. The
+ * center gets the same bits: the sign of a zero that is added matters only if c is
+ * -0.0, and then d = x - c is never -0.0. */
 CL_INLINE int64_t
 NAME(singleton)(const cl_pass *pass, const row_arrays *a, int64_t position,
                 int64_t label, double *old)
@@ -357,7 +357,7 @@ NAME(chunk)(const cl_pass *pass, const row_arrays *a, const cl_chunk *chunk,
     const int64_t start = chunk[0].start, stop = chunk[1].start;
     const int64_t label = a->labels[a->rows[start]];
     const bool is_whole_class = chunk->partial < 0;
-    /* Without a gradient it is not worth loops of its own. */
+    /* Such a row is not worth loops of its own if there is no gradient to store. */
     if (what & GRADIENT && is_whole_class && stop - start == 1 &&
         pass->finalize == CL_UPDATE && a->weights == NULL) {
         return NAME(singleton)(pass, a, start, label, sums);

@@ -151,12 +151,12 @@ loss_pass(const cl_batch *batch, cl_plan *plan, const cl_loss_options *options,
     };
 }
 
-/* Ignored rows, which no pass visits. */
+/* Set loss and gradient of ignored rows, which no pass visits, to zero. */
 static void
 clear_ignored(const cl_pass *pass)
 {
     const cl_batch *b = pass->batch;
-    cl_plan *plan = pass->plan;
+    const cl_plan *plan = pass->plan;
     if (plan->counted == b->B) {
         return;
     }

@@ -18,7 +18,6 @@
 
 #include "group_rows.h"
 #include "simd.h"
-#include "threads.h"
 
 /* Creating and joining a thread costs 15 to 100 us. Two threads break even at 0.6 MiB
  * of features on an idle machine and at 1.3 to 4 MiB on a busy one, hence at least
@@ -39,8 +38,8 @@ threads_for(const cl_batch *b, int requested)
     return useful < 2 || max < 1 ? 1 : useful < max ? (int)useful : max;
 }
 
-/* In batch order the sums of a segment should fit into a second-level cache, mostly,
- * and those of all segments should be in proportion to the batch. */
+/* In batch order, most of the sums of a segment should fit into a second-level cache,
+ * and the sums of all segments should not be large compared with the batch. */
 static const double MAX_SUM_BYTES = 2 << 20;
 static const double MAX_SUM_BYTES_PER_ROW = 40;
 

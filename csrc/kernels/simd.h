@@ -9,7 +9,7 @@
  * no fused multiply-adds (-ffp-contract=off), and lanes are added up in the one order
  * of f64x16_total().
  *
- * Every function takes n, a constant: LANES, or 8, 4, 2 or 1 for the columns left over
+ * Most functions take n, a constant: LANES, or 8, 4, 2 or 1 for the columns left over
  * at the end of a row. Only the first n lanes are loaded and stored; the others are
  * zero when loaded, and their results are not used. So a formula is written once for
  * all.
@@ -59,7 +59,7 @@ typedef d_part d_in_array __attribute__((aligned(sizeof(double)), may_alias));
 typedef f_part f_in_array __attribute__((aligned(sizeof(float)), may_alias));
 #define PART_LANE(v, k) ((v)[k])
 #else
-/* An instruction set with vectors defines these for its own. */
+/* A part: one number. Files with vectors have their own PART_WIDEN and PART_NARROW. */
 typedef double d_part, d_in_array;
 typedef float f_part, f_in_array;
 #define PART_LANE(v, k) (v)
@@ -185,7 +185,7 @@ f64x16_total(f64x16 v)
     return eight_total(lane);
 }
 
-/* f64x16_total() of lanes that are >= 0, from the third on zero. */
+/* f64x16_total() if no lane is negative, and all but the first two are zero. */
 CL_INLINE double
 f64x16_total_of_two(f64x16 v)
 {

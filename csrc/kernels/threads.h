@@ -4,7 +4,7 @@
 #ifndef CENTERLOSS_THREADS_H
 #define CENTERLOSS_THREADS_H
 
-/* Do share `worker` of `workers`. */
+/* Does share number `worker` of a work that is split into `workers` shares. */
 typedef void (*cl_work)(void *argument, int worker, int workers);
 
 /* Run `work` for every worker, each on its own thread; the caller runs worker 0. If a

@@ -48,12 +48,12 @@ static const struct {
     cl_update_options update;
     bool weighted, ignores;
 } options[] = {
-    {{CL_MEAN, 1.0}, {0.5, true, true}, false, false},
-    {{CL_SUM, 3000.1}, {0.001, false, true}, true, true},
-    {{CL_NONE, 0.7}, {0.3, true, false}, true, false},
-    {{CL_MEAN, 0x1p-1060}, {0.7, true, true}, true, false},
-    {{CL_SUM, 0x1p-133}, {1.0, true, true}, false, true},
-    {{CL_NONE, 0.003}, {0.003, false, false}, false, false},
+    {{CL_MEAN, 1.0, NULL}, {0.5, true, true}, false, false},
+    {{CL_SUM, 3000.1, NULL}, {0.001, false, true}, true, true},
+    {{CL_NONE, 0.7, NULL}, {0.3, true, false}, true, false},
+    {{CL_MEAN, 0x1p-1060, NULL}, {0.7, true, true}, true, false},
+    {{CL_SUM, 0x1p-133, NULL}, {1.0, true, true}, false, true},
+    {{CL_NONE, 0.003, NULL}, {0.003, false, false}, false, false},
 };
 
 enum {

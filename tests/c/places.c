@@ -1,13 +1,13 @@
 /*
  * A batch in parts, as the owners of its classes see it:
  *
- *     places                              prints the names of the instruction sets here
- *     places NAME THREADS                 prints how many results differ from the
- * batch's places NAME THREADS without         the same, for parts without places places
- * NAME THREADS garbage         only runs parts whose places change meanwhile
+ *     places                          prints the names of the instruction sets here
+ *     places NAME THREADS             compares the results of parts and batch
+ *     places NAME THREADS without     the same, for parts without places
+ *     places NAME THREADS garbage     only runs parts whose places change meanwhile
  *
- * A line has a type, the number of classes, and how many of the centers' values, and of
- * the rows' terms and gradients, differ.
+ * Each line that is printed has a type, the number of classes, how many of the centers'
+ * values differ, and how many of the rows' terms and gradients.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -238,8 +238,8 @@ typedef enum {
     GARBAGE
 } how_places_are;
 
-/* Steps of all owners, each at the same old centers, against that of the whole batch.
- */
+/* Compare the steps of all owners, from the same old centers, with that of the whole
+ * batch. */
 static void
 compare(cl_types types, int i, int threads, how_places_are how)
 {

@@ -22,12 +22,12 @@
 #include <string.h>
 
 _Noreturn void
-fail(const char *format, ...)
+fail(const char *message, ...)
 {
     va_list arguments;
-    va_start(arguments, format);
+    va_start(arguments, message);
     fputs("contract: ", stderr);
-    vfprintf(stderr, format, arguments);
+    vfprintf(stderr, message, arguments);
     fputc('\n', stderr);
     va_end(arguments);
     abort();

@@ -19,7 +19,7 @@
 
 /* Print a message as printf does, and abort. */
 _Noreturn void
-fail(const char *format, ...);
+fail(const char *message, ...);
 
 /* ------------------------------------------------------------------- numbers */
 
@@ -156,10 +156,6 @@ difference(const test_case *t, int64_t row, int64_t class, int64_t j);
 /* Without the factor of loss_weight and reduction; 0 for class -1. */
 double
 row_loss(const test_case *t, int64_t row, int64_t class);
-
-/* Is the squared distance of a row to its center finite? */
-bool
-row_is_finite(const test_case *t, int64_t row, int64_t class);
 
 /* The sums of every class, (K, D), and its weight and number of rows. */
 typedef struct {

@@ -85,7 +85,8 @@ row_loss(const test_case *t, int64_t row, int64_t class)
                      : weight_of(t, row) * (0.5 * squared_distance(t, row, class));
 }
 
-bool
+/* Is the squared distance of a row to its center finite? */
+static bool
 row_is_finite(const test_case *t, int64_t row, int64_t class)
 {
     return isfinite(squared_distance(t, row, class));
