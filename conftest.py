@@ -4,7 +4,7 @@ from importlib.util import find_spec
 
 collect_ignore = []
 if find_spec("sklearn") is None:
-    collect_ignore += ["centerloss/sklearn.py", "docs/scikit-learn.md"]
+    collect_ignore += ["README.md", "centerloss/sklearn.py", "docs/scikit-learn.md"]
 if find_spec("torch") is None:
     collect_ignore.append("centerloss/torch")
 if find_spec("pytorch_metric_learning") is None:

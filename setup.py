@@ -1,11 +1,14 @@
-"""Build the extension ``centerloss._core``; everything else is in pyproject.toml."""
+"""Build the extension and the long description; the rest is in pyproject.toml."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 from glob import glob
 from pathlib import Path
+from urllib.parse import urljoin, urlsplit
 
 import numpy as np
 from setuptools import Extension, setup
@@ -63,6 +66,49 @@ class BuildExt(build_ext):
         super().build_extensions()
 
 
+# Code, a comment, and a link or a picture in Markdown.
+CODE = r"(?P<code>```.*?```|`[^`]*`)"
+COMMENT = r"<!--.*?-->"
+LINK = r"(?P<mark>!?)\[(?P<text>[^][]*)\]\((?P<target>[^)]*)\)"
+
+
+def without_repository(page: str, source: str | None, version: str) -> str:
+    """Return README.md as it can be shown without the files of the repository.
+
+    Relative links and pictures lead to the tag of the version in the repository at
+    ``source``, in the paths of GitHub. If that is None, links become their text and
+    pictures are left out. Comments are left out, too.
+    """
+
+    def replacement(match: re.Match[str]) -> str:
+        mark, text, target = match["mark"], match["text"], match["target"]
+        if match["code"]:
+            return match[0]
+        if target is None:
+            return ""  # a comment
+        if urlsplit(target).scheme:
+            return match[0]
+        if source is None:
+            return "" if mark else text
+        kind = "raw" if mark else "blob"
+        page_address = f"{source.rstrip('/')}/{kind}/v{version}/README.md"
+        return f"{mark}[{text}]({urljoin(page_address, target)})"
+
+    pattern = "|".join([CODE, COMMENT, LINK])
+    return re.sub(pattern, replacement, page, flags=re.DOTALL)
+
+
+def long_description() -> str:
+    """Return what package indexes show."""
+    readme, project, package = (
+        Path(name).read_text("utf-8")
+        for name in ("README.md", "pyproject.toml", "centerloss/__init__.py")
+    )
+    source = tomllib.loads(project)["project"].get("urls", {}).get("Source")
+    (version,) = re.findall(r'^__version__ = "(.*)"$', package, re.MULTILINE)
+    return without_repository(readme, source, version)
+
+
 macros = [
     ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
     ("NPY_TARGET_VERSION", "NPY_2_0_API_VERSION"),
@@ -71,6 +117,8 @@ if LIMITED_API:
     macros.append(("Py_LIMITED_API", "0x030B0000"))
 
 setup(
+    long_description=long_description(),
+    long_description_content_type="text/markdown",
     ext_modules=[
         Extension(
             "centerloss._core",

@@ -30,7 +30,7 @@ from centerloss.sklearn import CenterClassifier
 from .lookup import Results, on_threads, seconds
 from .machine import describe, stem
 from .measure import Entry, measure
-from .report import _integer, _machine, _number, _spread, _table
+from .report import describe_machine, integer, number, spread, table
 
 OUT = Path(__file__).parent / "results"
 END = "-classifier"  # of the names of the files
@@ -316,7 +316,7 @@ def _assert_close(actual: Array, expected: Array, data: Data) -> None:
 
 def markdown(results: Results) -> str:
     """Return the page: times, ratios and losses."""
-    parts = ["# Nearest centers", _machine(results)]
+    parts = ["# Nearest centers", describe_machine(results)]
     for task, comparisons in _by_task(results).items():
         parts += [f"## {task}", _times(comparisons)]
     parts += [
@@ -385,9 +385,7 @@ def summary(results: Results) -> str:
 def _rows_of_tasks(results: Results) -> str:
     """Say which rows each task gets: the columns of the ratios name those of fit."""
     rows = {
-        task: " and ".join(
-            dict.fromkeys(_integer(found["rows"]) for found in all_found)
-        )
+        task: " and ".join(dict.fromkeys(integer(found["rows"]) for found in all_found))
         for task, all_found in _by_task(results).items()
     }
     return (
@@ -407,11 +405,11 @@ def _by_task(results: Results) -> dict[str, list[Results]]:
 def _times(comparisons: Sequence[Results]) -> str:
     lines = [(t["name"], t["threads"]) for t in comparisons[0]["timings"]]
     rows = [
-        [on_threads(*line), *(_spread(_timing(found, *line)) for found in comparisons)]
+        [on_threads(*line), *(spread(_timing(found, *line)) for found in comparisons)]
         for line in lines
     ]
     heads = [f"{_size(found)}<br>{found['dtype']}" for found in comparisons]
-    return _table(["", *heads], rows)
+    return table(["", *heads], rows)
 
 
 def _timing(comparison: Results, name: str, threads: int) -> Results:
@@ -429,15 +427,15 @@ def _ratios(results: Results, threads: Sequence[int]) -> str:
         for (own, other), n in product(pairs(comparisons[0]), threads):
             values = [ratio(found, own, other, n) for found in comparisons]
             label = own if len(threads) == 1 else on_threads(own, n)
-            rows.append([other, label, *map(_number, values)])
+            rows.append([other, label, *map(number, values)])
     columns = next(iter(_by_task(results).values()))
     heads = [f"{_size(found)}<br>{found['dtype']}" for found in columns]
-    return _table(["", "over", *heads], rows)
+    return table(["", "over", *heads], rows)
 
 
 def _size(found: Results) -> str:
     """Return rows, values in a row, and classes."""
-    rows, classes = _integer(found["rows"]), _integer(found["classes"])
+    rows, classes = integer(found["rows"]), integer(found["classes"])
     return f"{rows} x {found['dim']}, {classes} classes"
 
 

@@ -1,8 +1,7 @@
 """Write what the pages say about speed.
 
 ``python -m benchmarks.pages`` writes the Markdown pages in results/, and the marked
-parts of README.md, docs/performance.md and docs/many-processes.md, which are about the
-newest results.
+parts of README.md and of pages in docs/, which are about the newest results.
 """
 
 import json
@@ -10,40 +9,44 @@ import re
 from pathlib import Path
 from textwrap import fill
 
-from . import classifier, shards
+from . import classifier, margin, shards
 from .lookup import COPY, LIBRARIES, Results, fastest, seconds
 from .machine import stem
-from .report import CLASSES_PLOT, TRAINED, _integer, markdown, plot_name
+from .report import CLASSES_PLOT, TRAINED, duration, integer, markdown, plot_name
 
 ROOT = Path(__file__).parents[1]
 FOLDER = "benchmarks/results"
-ENDS = (shards.END, classifier.END)  # of the names of files with other results
+MODULES = (shards, classifier, margin)  # which have results of their own
+ENDS = tuple(module.END for module in MODULES)  # of the names of their files
 OWN, *OTHERS = LIBRARIES
+DENSE = "PyTorch dense"  # the usual copied class
+PAGES = (
+    "README.md", "docs/performance.md", "docs/many-processes.md", "docs/recipes.md"
+)  # fmt: skip
 
 
 def main() -> None:
     newest, *others = load_results(ROOT / FOLDER)
-    of_shards = load_results(ROOT / FOLDER, shards.END)
-    of_classifier = load_results(ROOT / FOLDER, classifier.END)
     for results in (newest, *others):
         (ROOT / _page(results)).write_text(markdown(results), "utf-8")
-    for results in of_shards:
-        path = ROOT / FOLDER / shards.page_name(results)
-        path.write_text(shards.markdown(results), "utf-8")
-    for results in of_classifier:
-        path = ROOT / FOLDER / classifier.page_name(results)
-        path.write_text(classifier.markdown(results), "utf-8")
+    found = {module: load_results(ROOT / FOLDER, module.END) for module in MODULES}
+    for module, of_module in found.items():
+        for results in of_module:
+            path = ROOT / FOLDER / module.page_name(results)
+            path.write_text(module.markdown(results), "utf-8")
     parts = {
         "training": training(newest),
-        "plot": _plot(newest),
+        "plot": plot(newest),
         "speed": speed(newest, others),
         "results": _include(newest),
     }
-    if of_shards:
-        parts["shards"] = shards.summary(of_shards[0], f"../{FOLDER}")
-    if of_classifier:
-        parts["classifier"] = classifier.summary(of_classifier[0])
-    for page in ("README.md", "docs/performance.md", "docs/many-processes.md"):
+    if found[shards]:
+        parts["shards"] = shards.summary(found[shards][0], f"../{FOLDER}")
+    if found[classifier]:
+        parts["classifier"] = classifier.summary(found[classifier][0])
+    if found[margin]:
+        parts["margin"] = margin.summary(found[margin])
+    for page in PAGES:
         path = ROOT / page
         path.write_text(fill_in(path.read_text("utf-8"), parts), "utf-8")
 
@@ -74,20 +77,39 @@ def fill_in(page: str, parts: dict[str, str]) -> str:
 
 def training(results: Results) -> str:
     """Return the sentence about a training step with many classes."""
-    ours, times = {}, {}
+    sizes, ours, times = {}, {}, {}
     for name in ("face", "many"):
-        own = seconds(results["training"][name], TRAINED)
-        copied = seconds(results["training"][name], "PyTorch dense, trained")
+        step = results["training"][name]
+        own, copied = seconds(step, TRAINED), seconds(step, f"{DENSE}, trained")
         assert own is not None
         assert copied is not None
-        ours[name], times[name] = own, f"{copied / own:.0f} times"
+        sizes[name] = f"{_shape(step)} embeddings and {_classes(step)}"
+        ours[name], times[name] = f"{1e3 * own:.1f} ms", f"{copied / own:.0f} times"
     sentence = (
-        f"A training step in PyTorch takes {1e3 * ours['many']:.1f} ms with "
-        f"{_integer(300_000)} classes; the usual copied class takes [{times['many']}]"
-        f"({_page(results)}) as long, and {times['face']} with {_integer(10_575)} "
-        "classes."
+        f"For {sizes['many']}, the loss takes {ours['many']} of a training step in "
+        f"PyTorch, on one thread; the usual copied class takes [{times['many']}]"
+        f"({_page(results)}) as long, and {times['face']} for {sizes['face']}."
     )
     return _wrap(sentence, "  ")
+
+
+def plot(results: Results) -> str:
+    """Return the figure of time against classes, and its first and last numbers."""
+    path = f"{FOLDER}/{plot_name(results, CLASSES_PLOT)}"
+    timed = [r for r in results["classes"].values() if seconds(r, DENSE)]
+    few, many = timed[0], timed[-1]
+    ours, copied = (
+        [duration(seconds(result, name) or 0.0) for result in (few, many)]
+        for name in (OWN, DENSE)
+    )
+    text = (
+        f"On {_shape(few)} features, a step takes {ours[0]} with {_classes(few)} and "
+        f"{ours[1]} with {_classes(many)}: a batch then has more different centers, "
+        "which come from memory instead of the caches. The usual copied class, "
+        f"{DENSE}, takes {copied[0]} and {copied[1]}."
+    )
+    image = f"![Time of a step against the number of classes]({path})"
+    return f"{image}\n\n{_wrap(text)}\n"
 
 
 def speed(results: Results, others: list[Results]) -> str:
@@ -97,8 +119,7 @@ def speed(results: Results, others: list[Results]) -> str:
         "Time of a step (loss, gradient and center update) as a multiple of "
         "`np.copyto` of the batch and its centers; one thread, float32; "
         f"{machine['processor']}, {machine['compiler']}, {machine['date']}. Lower is "
-        f"faster, the fastest is bold. The [results]({_page(results)}) have the times "
-        "and quartiles, and `make\xa0bench` measures your machine."
+        f"faster, the fastest is bold. The times are in [{FOLDER}]({_page(results)})."
     )
     elsewhere = [
         f"On {other['machine']['processor']} ([{other['machine']['date']}]"
@@ -111,11 +132,6 @@ def speed(results: Results, others: list[Results]) -> str:
 
 def _page(results: Results) -> str:
     return f"{FOLDER}/{stem(results['machine'])}.md"
-
-
-def _plot(results: Results) -> str:
-    path = f"{FOLDER}/{plot_name(results, CLASSES_PLOT)}"
-    return f"![Time of a step against the number of classes]({path})\n"
 
 
 def _include(results: Results) -> str:
@@ -143,7 +159,7 @@ def _table(results: Results) -> str:
             f"**{_ratio(workload, name)}**" if time == best else _ratio(workload, name)
             for name, time in times.items()
         ]
-        classes = _integer(workload["classes"])
+        classes = integer(workload["classes"])
         lines.append(f"| {_shape(workload)}, {classes} | {' | '.join(cells)} |")
     return "\n".join(lines).replace("\xa0", " ")
 
@@ -151,12 +167,16 @@ def _table(results: Results) -> str:
 def _losses(results: Results) -> str:
     """Return a sentence about what is faster than centerloss."""
     found = []
-    for workload in results["workloads"].values():
-        for name in OTHERS:
-            own, other = fastest(workload, OWN), fastest(workload, name)
-            if own and other and own > other:
-                ratio = f"{own / other:.2f} times"
-                found.append(f"{name} on {_shape(workload)} ({ratio})")
+    for name in OTHERS:
+        both = [
+            (fastest(workload, OWN), fastest(workload, name))
+            for workload in results["workloads"].values()
+        ]
+        ratios = [own / other for own, other in both if own and other]
+        slower = [ratio for ratio in ratios if ratio > 1]
+        if slower:
+            times = f"up to {max(slower):.2f} times"
+            found.append(f"{name} on {len(slower)} of {len(ratios)} batches ({times})")
     return f"Faster than {OWN}: {', '.join(found) or 'nothing'}."
 
 
@@ -172,7 +192,11 @@ def _ratio(workload: Results, name: str) -> str:
 
 
 def _shape(workload: Results) -> str:
-    return f"{_integer(workload['rows'])}\xa0x\xa0{workload['dim']}"
+    return f"{integer(workload['rows'])}\xa0x\xa0{workload['dim']}"
+
+
+def _classes(workload: Results) -> str:
+    return f"{integer(workload['classes'])}\xa0classes"
 
 
 if __name__ == "__main__":

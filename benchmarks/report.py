@@ -30,7 +30,7 @@ Line = tuple[str, int]  # name and threads of an entry
 
 def markdown(results: Results) -> str:
     """Return the page: all tables, and links to the plots."""
-    parts = ["# Results", _machine(results)]
+    parts = ["# Results", describe_machine(results)]
     if results["workloads"]:
         copy_plot = plot_name(results, COPY_PLOT)
         parts += ["## Time of a step", _times(results)]
@@ -52,7 +52,7 @@ def markdown(results: Results) -> str:
     if results["memory"]:
         parts += ["## Peak memory of a step", _memory(results["memory"])]
     if results["import"]:
-        parts += ["## Import", f"{_spread(results['import'])} beyond NumPy's own."]
+        parts += ["## Import", f"{spread(results['import'])} beyond NumPy's own."]
     return "\n\n".join(parts) + "\n"
 
 
@@ -61,45 +61,50 @@ def plot_name(results: Results, plot: str) -> str:
     return f"{stem(results['machine'])}-{plot}"
 
 
-def _table(head: Row, rows: Iterable[Row]) -> str:
+def table(head: Row, rows: Iterable[Row]) -> str:
+    """Return the lines of a table; all columns but the first are right-aligned."""
     aligned = ["---"] + ["---:"] * (len(head) - 1)
     return "\n".join(f"| {' | '.join(row)} |" for row in [head, aligned, *rows])
 
 
-def _machine(results: Results) -> str:
+def describe_machine(results: Results) -> str:
+    """Return the list about the machine, and what the times are."""
     lines = [f"- {name}: {value}" for name, value in results["machine"].items()]
     threads = ", ".join(map(str, results["threads"]))
     note = "Times are medians, with quartiles in brackets."
     return "\n".join([*lines, f"- threads: {threads}", "", note])
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a number with three digits, or more before the point."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _integer(value: int) -> str:
+def integer(value: int) -> str:
     """Return a number, with no-break spaces between thousands from five digits on."""
     return f"{value:,}".replace(",", "\xa0") if value >= 10_000 else str(value)
 
 
-def _time(value: float) -> str:
+def duration(value: float) -> str:
+    """Return seconds in the largest unit that gives at least one."""
     for unit, name in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
         if value >= unit:
-            return f"{_number(value / unit)} {name}"
-    return f"{_number(1e9 * value)} ns"
+            return f"{number(value / unit)} {name}"
+    return f"{number(1e9 * value)} ns"
 
 
-def _spread(timing: Results | None) -> str:
+def spread(timing: Results | None) -> str:
+    """Return the median, and the quartiles in brackets."""
     if timing is None:
         return ""
-    lower, upper = _time(timing["lower"]), _time(timing["upper"])
-    return f"{_time(timing['median'])} ({lower} - {upper})"
+    lower, upper = duration(timing["lower"]), duration(timing["upper"])
+    return f"{duration(timing['median'])} ({lower} - {upper})"
 
 
 def _ratio(result: Results, line: Line, base: Line) -> str:
     """Return the ratio of two medians, an empty text if one was not timed."""
     over, under = seconds(result, *line), seconds(result, *base)
-    return _number(over / under) if over and under else ""
+    return number(over / under) if over and under else ""
 
 
 def _timings(result: Results) -> dict[Line, Results]:
@@ -110,7 +115,7 @@ def _spreads(
     lines: Iterable[Line], columns: Iterable[Results]
 ) -> Iterator[tuple[Line, Row]]:
     for line in lines:
-        yield line, [_spread(_timings(result).get(line)) for result in columns]
+        yield line, [spread(_timings(result).get(line)) for result in columns]
 
 
 def _lines(results: Results, columns: Results) -> list[Line]:
@@ -135,7 +140,7 @@ def _times(results: Results) -> str:
         f"{name}<br>{result['rows']}x{result['dim']} K={result['classes']}"
         for name, result in workloads.items()
     ]
-    return _table(["", *heads], rows)
+    return table(["", *heads], rows)
 
 
 def _over_copy(results: Results) -> str:
@@ -148,7 +153,7 @@ def _over_copy(results: Results) -> str:
         ]
         for name, threads in _lines(results, workloads)
     ]
-    return _table(["", *workloads], rows)
+    return table(["", *workloads], rows)
 
 
 def _over_by_hand(workloads: Results) -> str:
@@ -170,7 +175,7 @@ def _over_by_hand(workloads: Results) -> str:
         [label, *(_ratio(result, *pair) for result in columns.values())]
         for label, pair in lines.items()
     ]
-    return f"{note}\n\n{_table(['', *columns], rows)}"
+    return f"{note}\n\n{table(['', *columns], rows)}"
 
 
 def _over_one_thread(results: Results) -> str:
@@ -184,7 +189,7 @@ def _over_one_thread(results: Results) -> str:
         + [_ratio(result, (name, threads), (name, 1)) for result in workloads.values()]
         for threads in several
     ]
-    return _table(["", *workloads], rows)
+    return table(["", *workloads], rows)
 
 
 def _losses(results: Results) -> str:
@@ -198,7 +203,7 @@ def _losses(results: Results) -> str:
     for own, columns in sections:
         for where, result in columns.items():
             for what, ratio in _lost(result, own, results["peers"]):
-                losses.setdefault(what, []).append(f"{where} {_number(ratio)} times")
+                losses.setdefault(what, []).append(f"{where} {number(ratio)} times")
     lines = [f"- {what}: {', '.join(found)}." for what, found in losses.items()]
     return "\n".join(lines) or "Nowhere in this run."
 
@@ -239,7 +244,7 @@ def _other_calls(results: Results) -> str:
     rows = [
         [
             f"{where}: {on_threads(name, threads)}",
-            _spread(timing),
+            spread(timing),
             _ratio(result, (name, threads), (_plain(name), threads)),
         ]
         for where, result in results["workloads"].items()
@@ -249,7 +254,7 @@ def _other_calls(results: Results) -> str:
     if not rows:
         return "Not timed in this run."
     note = f"Ratios are over the same in float32, or over `{PLAIN_CALL}`."
-    return f"{note}\n\n{_table(['', 'time', 'ratio'], rows)}"
+    return f"{note}\n\n{table(['', 'time', 'ratio'], rows)}"
 
 
 def _training(training: Results) -> str:
@@ -270,9 +275,9 @@ def _training(training: Results) -> str:
     return "\n\n".join(
         [
             "Forward, backward and center update, on embeddings without a network.",
-            _table(["", *training], times),
+            table(["", *training], times),
             f"Relative to {TRAINED} on the same number of threads:",
-            _table(["", *training], ratios),
+            table(["", *training], ratios),
         ]
     )
 
@@ -288,7 +293,7 @@ def _classes(results: Results) -> str:
         f"{result['rows']} x {result['dim']} features, one thread; "
         f"{result['label_sets']} sets of labels in turn, one set in the last line."
     )
-    return f"{note}\n\n{_table(['', *(f'K={K}' for K in classes)], rows)}"
+    return f"{note}\n\n{table(['', *(f'K={K}' for K in classes)], rows)}"
 
 
 def _memory(measured: list[dict[str, int]]) -> str:
@@ -303,4 +308,4 @@ def _memory(measured: list[dict[str, int]]) -> str:
         + [kibibytes[rows, threads, K] for K in classes]
         for rows, threads in lines
     ]
-    return _table(["", *(f"K={K}" for K in classes)], rows)
+    return table(["", *(f"K={K}" for K in classes)], rows)

@@ -29,7 +29,7 @@ from matplotlib.axes import Axes
 from .lookup import Results
 from .machine import describe, stem
 from .plots import BLUE, DPI, GREEN, ORANGE, RED
-from .report import _machine, _number, _spread, _table, _time
+from .report import describe_machine, duration, number, spread, table
 from .shards_rank import REPLICATED, SHARDED, Job
 
 OUT = Path(__file__).parent / "results"
@@ -185,7 +185,7 @@ def markdown(results: Results) -> str:
     ]
     parts = [
         "# Centers in shards",
-        _machine(results),
+        describe_machine(results),
         " ".join(notes),
         "## Time of a step",
         _times(runs),
@@ -253,11 +253,11 @@ def _by_classes(
     ]
     kept = [k for k in range(len(columns)) if last or any(row[k + 1] for row in rows)]
     head = ["", *(f"K={columns[k]}" for k in kept)]
-    return _table(head, [[row[0], *(row[k + 1] for k in kept)] for row in rows])
+    return table(head, [[row[0], *(row[k + 1] for k in kept)] for row in rows])
 
 
 def _times(runs: Sequence[Results]) -> str:
-    return _by_classes(runs, _names, lambda *key: _spread(entry_of(*key)))
+    return _by_classes(runs, _names, lambda *key: spread(entry_of(*key)))
 
 
 def _ratios(runs: Sequence[Results]) -> str:
@@ -300,7 +300,7 @@ def _traffic(runs: Sequence[Results]) -> str:
         for entry in run["entries"]
         if entry["classes"] <= CLASSES[1]
     ]
-    return _table(["", "exchanges", "received", "bound"], rows)
+    return table(["", "exchanges", "received", "bound"], rows)
 
 
 def centers_bytes(run: Results, entry: Results) -> int:
@@ -326,11 +326,11 @@ def _memory(runs: Sequence[Results]) -> str:
                 [
                     f"{_label(run, entry['name'])}, K={entry['classes']}{mark}",
                     *cells,
-                    _number(memory["step"] / unit),
-                    _number(memory["step, of NumPy"] / unit),
+                    number(memory["step"] / unit),
+                    number(memory["step, of NumPy"] / unit),
                 ]
             )
-    return _table(["", "centers", "made", "step", "step, of NumPy"], rows)
+    return table(["", "centers", "made", "step", "step, of NumPy"], rows)
 
 
 def summary(results: Results, folder: str) -> str:
@@ -352,7 +352,7 @@ def summary(results: Results, folder: str) -> str:
     )
     plot = f"![Time and memory of a step]({folder}/{_plot_name(results)})"
     lines = fill(note.replace(",000", "\xa0000"), 88, break_on_hyphens=False)
-    return f"{_table(head, rows)}\n\n{lines}\n\n{plot}\n".replace("\xa0", " ")
+    return f"{table(head, rows)}\n\n{lines}\n\n{plot}\n".replace("\xa0", " ")
 
 
 def _summary_row(run: Results, name: str) -> list[str]:
@@ -360,7 +360,7 @@ def _summary_row(run: Results, name: str) -> list[str]:
     over_replicated = ratio(run, name, first["classes"])
     return [
         f'{run["engine"]}, {run["ranks"]}, "{name.split()[-1]}"',
-        _time(first["median"]),
+        duration(first["median"]),
         f"{over_replicated:.2f} times" if over_replicated else "",
         f"{last['classes']:,}".replace(",", " "),
         f"{last['median'] / first['median']:.2f} times",

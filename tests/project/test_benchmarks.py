@@ -251,6 +251,7 @@ def results():
         "centerloss": 3.0,
         "centerloss, offset 0": 2.5,
         "centerloss | 2": 2.4,
+        "numba": 5.0,
         "C by hand": 4.0,
         "C by hand, offset 0": 2.0,
         "PyTorch dense": 30.0,
@@ -268,7 +269,10 @@ def results():
             "small": made_up(small, rows=128, dim=2, classes=10),
             "large": made_up(large, rows=65_536, dim=64, classes=10_000),
         },
-        "training": {"face": made_up(slower), "many": made_up(trained)},
+        "training": {
+            "face": made_up(slower, rows=256, dim=512, classes=10_575),
+            "many": made_up(trained, rows=4096, dim=32, classes=300_000),
+        },
         "classes": {},
         "memory": [],
         "import": None,
@@ -325,11 +329,12 @@ def test_pages_show_the_newest_results(results, tmp_path):
                         "| fastest PyTorch |")  # fmt: skip
     assert lines[start + 2 : start + 4] == [
         "| 128 x 2, 10 | 6.0 |  | **4.0** |  |",
-        "| 65 536 x 64, 10 000 | **1.5** | 2.0 |  | 15 |",
+        "| 65 536 x 64, 10 000 | **1.5** | 2.0 | 2.5 | 15 |",
     ]
     words = " ".join(lines)
     assert "Some CPU, New, GCC 1, 2026-02-01." in words
-    assert "Faster than centerloss: numba on 128 x 2 (1.50 times)." in words
+    faster = "Faster than centerloss: numba on 1 of 2 batches (up to 1.50 times). On"
+    assert faster in words
     link = "[2026-01-31](benchmarks/results/other-cpu.md)"
     assert f"On Other CPU ({link}), centerloss takes 6.0, 1.5." in words
 
@@ -342,9 +347,33 @@ def test_pages_fill_in_the_marked_parts(results):
         f"one {start}\n{training}{end} two\n{start}\n{training}{end}"
     )
     words = " ".join(training.split())
-    assert words.startswith("A training step in PyTorch takes 500.0 ms with 300 000 ")
+    assert words.startswith(
+        "For 4096 x 32 embeddings and 300 000 classes, the loss takes 500.0 ms of a "
+    )
     assert "[200 times](benchmarks/results/some-cpu-new.md) as long" in words
-    assert words.endswith("and 40 times with 10 575 classes.")
+    assert words.endswith("and 40 times for 256 x 512 embeddings and 10 575 classes.")
+
+
+def test_pages_show_the_ends_of_the_figure(results):
+    """PyTorch's largest array did not fit into memory."""
+    both = {
+        10: {"centerloss": 1e-4, "PyTorch dense": 5e-4},
+        1000: {"centerloss": 2e-4, "PyTorch dense": 6e-4},
+        100_000: {"centerloss": 3e-4, "PyTorch dense": 0.7},
+        10**7: {"centerloss": 4e-4},
+    }
+    results["classes"] = {
+        str(K): made_up(medians, rows=9, dim=4, classes=K)
+        for K, medians in both.items()
+    }
+    words = " ".join(pages.plot(results).split())
+    start = (
+        "On 9 x 4 features, a step takes 100 us with 10 classes and 300 us with "
+        "100 000 classes: "
+    )
+    assert "](benchmarks/results/some-cpu-new-time-against-classes.png)" in words
+    assert start in words
+    assert words.endswith("PyTorch dense, takes 500 us and 700 ms.")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """The sdist has the files of the repository, and the package can be built from it."""
 
+import email
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -66,6 +68,16 @@ def test_wheel_from_sdist(sdist, tmp_path):
     (unpacked,) = source.iterdir()
     with zipfile.ZipFile(build("wheel", unpacked, output)) as wheel:
         wheel.extractall(installed)
+    (metadata,) = installed.glob("*.dist-info/METADATA")
+    described = [
+        email.message_from_bytes(file.read_bytes())
+        for file in (metadata, unpacked / "PKG-INFO")
+    ]
+    for message in described:
+        assert message["Description-Content-Type"] == "text/markdown"
+        page = message.get_payload()
+        assert page.startswith("# centerloss\n")
+        assert re.findall(r"\]\((?!https://).*?\)|<!--", page) == []
     script = "import centerloss; print(centerloss.__file__, centerloss.step.__name__)"
     # An instruction set that CENTERLOSS_ISA names is not in this build.
     environment = os.environ | {"PYTHONPATH": str(installed), "CENTERLOSS_ISA": ""}
