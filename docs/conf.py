@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,9 @@ from docutils import nodes
 from sphinx.ext import autosummary
 
 import centerloss
+
+DOCS = Path(__file__).resolve().parent
+sys.path.insert(0, str(DOCS))  # for notebook_figures
 
 project = "centerloss"
 author = "centerloss developers"
@@ -20,12 +24,16 @@ extensions = [
     "sphinx.ext.autosummary",
     "numpydoc",
     "myst_parser",
+    "notebook_figures",
     "sphinx_copybutton",
     "sphinx_design",
 ]
 nitpicky = True
 # Looking up what others document would need the network.
-nitpick_ignore_regex = [("py:.*", r"(numpy|sklearn|torch)\..*")]
+nitpick_ignore_regex = [
+    ("py:.*", r"(numpy|sklearn|torch)\..*"),
+    ("py:obj", r"centerloss\.demo\.(animation|report).*"),  # no part of the API
+]
 # centerloss.reference: its functions share the entries of the C functions.
 nitpick_ignore = [("py:obj", "loss")]
 # In a docstring, `name` is a link if there is such a name.
@@ -52,15 +60,15 @@ html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
     "header_links_before_dropdown": 6,
+    "logo": {"text": "centerloss"},
     "navbar_align": "left",
     "pygments_light_style": "github-light",
     "pygments_dark_style": "github-dark",
     "secondary_sidebar_items": ["page-toc"],
     "show_prev_next": True,
 }
-html_sidebars = {"**": []}
+html_sidebars = {"index": [], "api": []}  # elsewhere, the pages of the section
 
-DOCS = Path(__file__).resolve().parent
 INCLUDE = re.compile(r"^```\{include\} (\S+)$", re.MULTILINE)
 
 # Files of the repository that are included as pages.
@@ -75,13 +83,15 @@ def relink(file: Path, content: list[str]) -> None:
     """Adapt the relative links of a Markdown file to pages in docs/.
 
     A link to a file that is included as a page leads to the page. Other links are made
-    relative to docs/.
+    relative to docs/, and those to other Markdown files download them.
     """
 
     def link(match: re.Match[str]) -> str:
         target = (file.parent / match[1]).resolve()
-        page = PAGES.get(target)
-        return f"]({page or Path(os.path.relpath(target, DOCS)).as_posix()}"
+        path = Path(os.path.relpath(target, DOCS)).as_posix()
+        if target.suffix == ".md" and target.parent != DOCS:
+            path = PAGES.get(target, f"path:{path}")
+        return f"]({path}"
 
     content[0] = re.sub(r"\]\(([^):#]+)(?=[#)])", link, content[0])
 

@@ -1,10 +1,7 @@
-"""The code of docs/pytorch.md and of the README runs, and prints the given output."""
+"""The code of two pages and of the README runs, and prints the given output."""
 
-import functools
 import re
 import socket
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,11 @@ def blocks(name):
     return re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
 
 
+def printed(block):
+    """The output in the comments of a block."""
+    return re.findall(r"^print\(.*\)  # (.*)$", block, re.M)
+
+
 @pytest.fixture
 def one_rank(monkeypatch):
     """The environment variables that torchrun sets for a single process."""
@@ -31,31 +33,30 @@ def one_rank(monkeypatch):
         monkeypatch.setenv(name, str(value))
 
 
-# PyTorch's compiler imports what PyTorch itself calls deprecated.
-@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")
 @pytest.mark.usefixtures("one_rank")
-def test_blocks_print_the_output_in_their_comments(capsys, monkeypatch, tmp_path):
-    # Compiling to C++ takes a minute; test_training.py does that.
-    eager = functools.partial(torch.compile, backend="aot_eager")
-    monkeypatch.setattr(torch, "compile", eager)
+@pytest.mark.parametrize("page", ["docs/index.md", "docs/pytorch.md"])
+def test_blocks_print_the_output_in_their_comments(page, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     old = torch.randn(10, 8)
     torch.save({"fc.bias": torch.zeros(10), "center_loss.centers": old}, "old.pt")
     torch.manual_seed(0)
-    page = types.ModuleType("page")
-    monkeypatch.setitem(sys.modules, "page", page)  # torch.compile may import it
-    namespace = vars(page)
-    for block in blocks("docs/pytorch.md"):
-        exec(compile(block, "page", "exec"), namespace)
-        expected = re.findall(r"^print\(.*\)  # (.*)$", block, re.M)
-        assert capsys.readouterr().out.splitlines() == expected
+    namespace = {}
+    for block in blocks(page):
+        exec(compile(block, page, "exec"), namespace)
+        assert capsys.readouterr().out.splitlines() == printed(block)
         if "convert_state_dict" in block:
             assert torch.equal(namespace["center_loss"].centers, old)
 
 
-def test_block_of_the_readme_runs():
+def test_block_of_the_readme(capsys):
+    """It runs as it is, and its loss trains the network and moves the centers."""
     (block,) = blocks("README.md")
-    embeddings = torch.randn(20, 2, requires_grad=True)
-    namespace = {"embeddings": embeddings, "labels": torch.arange(20) % 10}
-    exec(compile(block, "README.md", "exec"), namespace | {"softmax_loss": 0.0})
-    assert embeddings.grad.abs().sum(1).min() > 0
+    names = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert capsys.readouterr().out.splitlines() == printed(block)
+    for module in (names["network"], names["classifier"]):
+        assert module.weight.grad.any()
+    embeddings, labels = names["embeddings"], names["labels"]
+    logits = names["classifier"](embeddings)
+    softmax_loss = torch.nn.functional.cross_entropy(logits, labels)
+    assert names["loss"] > softmax_loss
