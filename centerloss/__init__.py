@@ -4,7 +4,7 @@ The functions take a batch and the centers. `CenterLoss` keeps the centers and t
 settings between calls. `centerloss.reference` has the same functions in plain NumPy.
 """
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 
 import logging as _logging
 

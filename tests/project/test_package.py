@@ -191,9 +191,14 @@ def test_module_prints_versions_and_names_the_demo(capsys):
     assert output.endswith("python -m centerloss.demo\n")
 
 
-def test_citation_has_the_version():
+def test_citation_and_changelog_have_the_version():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert f"version: {centerloss.__version__}\n" in citation
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    version, date = re.findall(r"^## \[(.*)\](?: - (.*))?$", changelog, re.M)[0]
+    if version != "Unreleased":
+        assert version == centerloss.__version__
+        assert f"date-released: {date}\n" in citation
 
 
 def test_version_is_a_release_number():
