@@ -71,11 +71,11 @@ class NearestCenters:
     of differences in float64, whatever the order of the sums in the product.
 
     With the mean m of the centers, ``|x - c|^2 / 2`` is ``|x - m|^2 / 2`` minus a
-    score, ``(x - o) @ (c - m) - (m - o) @ (c - m) - |c - m|^2 / 2``, for any o. This is
-    0 if m is small, so that rows need no copy, or m. A sum of D products has an error
-    of at most D times the roundoff times the product of the norms [1]_. A few roundings
-    more add up to less than 8 of these, and twice as much is allowed for, since the
-    norms are rounded, too.
+    score, ``(x - o) @ (c - m) - (m - o) @ (c - m) - |c - m|^2 / 2``, for any o. If m is
+    small, o is 0, so that rows need no copy; otherwise o is m. A sum of D products has
+    an error of at most D times the roundoff times the product of the norms [1]_. The
+    other roundings add less than 8 times the roundoff times that product. The bound is
+    twice the sum of both, since the norms are rounded, too.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""The settings of the classes named CenterLoss, and checks of them."""
+"""What the classes of center loss share: settings, and checks of arguments."""
 
 import operator
 from collections.abc import Collection
@@ -13,7 +13,32 @@ SETTINGS = (
     *("alpha", "loss_weight", "reduction", "normalize", "ignore_index"),
     "skip_nonfinite",
 )
-OPTIONAL = ("skip_nonfinite",)  # older files, states and pickles do not have it
+OPTIONAL = ("skip_nonfinite",)  # older files and states do not have it
+
+
+def settings_of(loss_fn: object) -> dict[str, Any]:
+    """Return the attributes of an object that are settings, unchecked."""
+    return {name: getattr(loss_fn, name) for name in SETTINGS}
+
+
+def settings_text(settings: dict[str, Any]) -> str:
+    """Return settings as keywords in a call: "alpha=0.5, reduction='mean'"."""
+    return ", ".join(f"{name}={_repr(value)}" for name, value in settings.items())
+
+
+def _repr(value: object) -> str:
+    """Return the repr of a setting: of an enum its text, of NumPy's 0.25 plain 0.25."""
+    return repr("".join(value)) if isinstance(value, str) else str(value)
+
+
+def no_rows() -> dict[str, NDArray[Any]]:
+    """Return an empty batch, to check other arguments with."""
+    # Explicit dtypes: with the default, np.empty leaks a reference to the dtype.
+    return {
+        "features": np.empty((0, 1), np.float64),
+        "labels": np.empty(0, np.intp),
+        "centers": np.empty((0, 1), np.float64),
+    }
 
 
 def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
@@ -21,13 +46,7 @@ def check_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
     Settings that are missing get their defaults.
     """
-    # Explicit dtypes: with the default, np.empty leaks a reference to the dtype.
-    no_rows = {
-        "features": np.empty((0, 1), np.float64),
-        "labels": np.empty(0, np.intp),
-        "centers": np.empty((0, 1), np.float64),
-    }
-    checked = check("step", no_rows | settings)
+    checked = check("step", no_rows() | settings)
     return {name: checked[name] for name in SETTINGS}
 
 
@@ -38,17 +57,34 @@ def check_centers(
 
     `name` is what messages call the centers.
     """
-    no_rows = {
-        "features": np.empty_like(
-            centers, shape=(0, *np.shape(centers)[1:]), subok=False
-        ),
-        "labels": np.empty(0, np.intp),
+    shape = (0, *np.shape(centers)[1:])
+    batch = no_rows() | {
+        "features": np.empty_like(centers, shape=shape, subok=False),
+        "centers": centers,
     }
-    function = "step" if written else "loss"
-    check(function, no_rows | {"centers": centers}, names={"centers": name})
+    check("step" if written else "loss", batch, names={"centers": name})
+
+
+def check_init(init: Any, other: str) -> None:
+    """Raise unless `init` names how centers start; `other` is what else it may be."""
+    choices = f"'normal', 'zeros' or {other}"
+    if not isinstance(init, str):
+        raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
+    if init not in ("normal", "zeros"):
+        raise ValueError(f"init is {init!r}, expected {choices}")
+
+
+def zero_centers(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return centers at zero, of which all share the memory of one row.
+
+    Differences from them are the features.
+    """
+    row = np.zeros(shape[1:], dtype)
+    return np.ndarray(shape, dtype, row, strides=(0, row.itemsize))
 
 
 def check_keys(what: str, keys: Collection[str], expected: tuple[str, ...]) -> None:
+    """Raise unless these are the expected keys; those of `OPTIONAL` may be missing."""
     for key in expected:
         if key not in keys and key not in OPTIONAL:
             raise ValueError(f"{what} has no {key!r}, expected {', '.join(expected)}")

@@ -13,10 +13,14 @@ from ._folders import read_folder
 from ._settings import (
     SETTINGS,
     check_centers,
+    check_init,
     check_keys,
     check_settings,
     float_dtype,
+    settings_of,
+    settings_text,
     size,
+    zero_centers,
 )
 
 _FILE_FORMAT = 1
@@ -129,7 +133,7 @@ class CenterLoss:
         self.normalize = normalize
         self.ignore_index = ignore_index
         self.skip_nonfinite = skip_nonfinite
-        check_settings(self._settings())
+        check_settings(settings_of(self))
         self.centers = _initial_centers(init, shape, dtype, rng)
 
     @property
@@ -286,6 +290,11 @@ class CenterLoss:
         int
             The number of centers set.
 
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As from `centerloss.class_sums`.
+
         Examples
         --------
         >>> loss_fn = CenterLoss(3, 1, init="zeros")
@@ -295,11 +304,9 @@ class CenterLoss:
         array([7. , 0. , 1.5], dtype=float32)
         """
         centers = self.centers
-        # Differences from centers at zero are the features; all K share one row.
-        zero = np.zeros(centers.shape[1:], centers.dtype)
-        origin = np.broadcast_to(zero, centers.shape)
+        zero = zero_centers(centers.shape, centers.dtype)
         classes, sums, counts = class_sums(
-            features, labels, origin, ignore_index=self.ignore_index
+            features, labels, zero, ignore_index=self.ignore_index
         )
         means = (sums / counts[:, np.newaxis]).astype(centers.dtype)
         centers[classes] = means
@@ -320,7 +327,7 @@ class CenterLoss:
             If the centers or a setting are invalid.
         """
         check_centers(self.centers, written=False)
-        return {"centers": self.centers.copy(), **check_settings(self._settings())}
+        return {"centers": self.centers.copy(), **check_settings(settings_of(self))}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set centers and settings: all of them or, on an error, none.
@@ -355,12 +362,8 @@ class CenterLoss:
         check_centers(own, written=True)
         # Everything is checked: from here on nothing raises, so all values are set.
         own[...] = centers
-        self.alpha = settings["alpha"]
-        self.loss_weight = settings["loss_weight"]
-        self.reduction = settings["reduction"]
-        self.normalize = settings["normalize"]
-        self.ignore_index = settings["ignore_index"]
-        self.skip_nonfinite = settings["skip_nonfinite"]
+        for name in SETTINGS:
+            setattr(self, name, settings[name])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Save centers and settings to a file in NumPy's .npz format.
@@ -388,7 +391,7 @@ class CenterLoss:
         # None as an empty array: an array with None in it would have to be pickled.
         settings: dict[str, Any] = {
             name: [] if value is None else value
-            for name, value in check_settings(self._settings()).items()
+            for name, value in check_settings(settings_of(self)).items()
         }
         with atomic_write(path) as file:
             write_npz(file, format=_FILE_FORMAT, centers=self.centers, **settings)
@@ -432,27 +435,10 @@ class CenterLoss:
         # Pickle protocols 0 and 1 refuse a class with __slots__ that lacks this method.
         return super().__getstate__()
 
-    def __setstate__(self, state: tuple[dict[str, Any] | None, dict[str, Any]]) -> None:
-        # As without this method, but for older pickles, which lack a setting.
-        self.skip_nonfinite = True
-        attributes, slots = state
-        for name, value in {**(attributes or {}), **slots}.items():
-            setattr(self, name, value)
-
     def __repr__(self) -> str:
-        settings = {**self._settings(), "dtype": self.centers.dtype.name}
-        named = ", ".join(f"{name}={_repr(value)}" for name, value in settings.items())
+        named = settings_text(settings_of(self) | {"dtype": self.centers.dtype.name})
         kind = type(self).__name__
         return f"{kind}({self.num_classes}, {self.feat_dim}, {named})"
-
-    def _settings(self) -> dict[str, Any]:
-        """Return the current settings, unchecked."""
-        return {name: getattr(self, name) for name in SETTINGS}
-
-
-def _repr(value: object) -> str:
-    """Return the repr of a setting: of an enum its text, of NumPy's 0.25 plain 0.25."""
-    return repr("".join(value)) if isinstance(value, str) else str(value)
 
 
 def _initial_centers(
@@ -463,12 +449,8 @@ def _initial_centers(
             raise ValueError(f"init has shape {init.shape}, expected {shape}")
         check_centers(init, written=True, name="init")
         return init
-    choices = "'normal', 'zeros' or a NumPy array"
-    if not isinstance(init, str):
-        raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
+    check_init(init, "a NumPy array")
     centers = np.zeros(shape, float_dtype(dtype))
-    if init not in ("normal", "zeros"):
-        raise ValueError(f"init is {init!r}, expected {choices}")
     if init == "normal":
         np.random.default_rng(rng).standard_normal(dtype=centers.dtype, out=centers)
     return centers

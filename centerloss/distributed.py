@@ -18,7 +18,16 @@ from ._core import (
     update_centers_at,
     value_and_grad,
 )
-from ._settings import SETTINGS, check_centers, check_settings, float_dtype, size
+from ._settings import (
+    SETTINGS,
+    check_centers,
+    check_settings,
+    float_dtype,
+    settings_of,
+    settings_text,
+    size,
+    zero_centers,
+)
 from ._sharding import (
     ArrayShard,
     Engine,
@@ -67,7 +76,7 @@ class ShardedCenterLoss:
         centers of the classes ``first`` to ``last - 1``. The array is not copied, so it
         may be part of a `numpy.memmap`.
     seed : int, default 0
-        Of the random numbers.
+        Seed of the random numbers.
     over : {"all", "rank"}, default "all"
         Whether loss and gradient are those of the whole batch, or of the rank's own
         rows. In the first case, every rank gets the same loss. There is no difference
@@ -227,6 +236,11 @@ class ShardedCenterLoss:
             As from a call of the object.
         gradient : ndarray of the features' shape and dtype
             Of the own rows; `out` if given.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError, RuntimeError
+            As from a call of the object.
         """
         return self._loss(features, labels, sample_weight, out=out)
 
@@ -247,6 +261,11 @@ class ShardedCenterLoss:
         -------
         int
             The number of own centers updated.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError, RuntimeError
+            As from a call of the object.
         """
         self._shards.update(
             "update",
@@ -273,6 +292,11 @@ class ShardedCenterLoss:
         -------
         loss, gradient
             As from `value_and_grad`, both at the centers before the update.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError, RuntimeError
+            As from a call of the object.
         """
         return self._loss(features, labels, sample_weight, out=out, updates=True)
 
@@ -290,15 +314,19 @@ class ShardedCenterLoss:
         -------
         int
             The number of own centers set.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError, RuntimeError
+            As from a call of the object.
         """
         count = 0
 
         def set_means(rows: Received) -> None:
             nonlocal count
-            # Differences from centers at zero are the features; all share one row.
-            origin = _origin(self.shard.shape, self.shard.dtype)
+            zero = zero_centers(self.shard.shape, self.shard.dtype)
             classes, sums, counts = class_sums_at(
-                rows.values, rows.labels, origin, places=rows.places
+                rows.values, rows.labels, zero, places=rows.places
             )
             self.shard[classes] = sums / counts[:, np.newaxis]
             count = len(classes)
@@ -351,8 +379,8 @@ class ShardedCenterLoss:
             setattr(self, name, settings[name])
 
     def __repr__(self) -> str:
-        settings = {**self._settings(), "over": self.over, "dtype": self.shard.dtype}
-        named = ", ".join(f"{name}={value!s}" for name, value in settings.items())
+        others = {"over": self.over, "dtype": self.shard.dtype.name}
+        named = settings_text(settings_of(self) | others)
         kind = type(self).__name__
         sizes = f"{self.num_classes}, {self.feat_dim}"
         return f"<{kind}({sizes}, {named}) with {self.class_range}>"
@@ -429,7 +457,7 @@ class ShardedCenterLoss:
             {
                 "features": features,
                 "labels": labels,
-                "centers": _origin(self._shards.shape, self.shard.dtype),
+                "centers": zero_centers(self._shards.shape, self.shard.dtype),
                 "reduction": settings["reduction"],
                 "loss_weight": settings["loss_weight"],
                 "sample_weight": sample_weight,
@@ -454,10 +482,6 @@ class ShardedCenterLoss:
             sample_weight=rows.weights,
         )
 
-    def _settings(self) -> dict[str, Any]:
-        """Return the current settings, unchecked."""
-        return {name: getattr(self, name) for name in SETTINGS}
-
     def _settings_to_save(self) -> dict[str, Any]:
         settings = self._checked_settings()
         del settings["over"]
@@ -465,7 +489,7 @@ class ShardedCenterLoss:
 
     def _checked_settings(self) -> dict[str, Any]:
         """Return the settings as plain Python values."""
-        return {**check_settings(self._settings()), "over": check_over(self.over)}
+        return {**check_settings(settings_of(self)), "over": check_over(self.over)}
 
 
 class _MPI:
@@ -503,12 +527,6 @@ def _engine_of(comm: Any) -> Engine:
             "mpi4py.MPI.COMM_WORLD, or None"
         )
     return _MPI(comm)
-
-
-def _origin(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Return centers at zero of which all share one row."""
-    row = np.zeros(shape[1:], dtype)
-    return np.ndarray(shape, dtype, row, strides=(0, row.itemsize))
 
 
 def _rows_of(batch: Mapping[str, Any], columns: int) -> Rows:

@@ -151,7 +151,7 @@ class CenterClassifier(
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If a parameter or an argument is invalid.
         """
         self._check_parameters()
@@ -187,7 +187,7 @@ class CenterClassifier(
 
         Raises
         ------
-        ValueError
+        TypeError, ValueError
             If a parameter or an argument is invalid. The object is as it was before.
         """
         self._check_parameters()
@@ -219,6 +219,13 @@ class CenterClassifier(
         -------
         ndarray of shape (n,)
             The labels.
+
+        Raises
+        ------
+        NotFittedError
+            If no batch was learned so far.
+        TypeError, ValueError
+            If an argument is invalid.
         """
         X = self._validated(X)
         seen, centers, offsets = self._seen()
@@ -249,6 +256,13 @@ class CenterClassifier(
             The largest value of a row belongs to the predicted class. It is minus
             infinity for a class that had no rows so far. With two classes, the shape is
             (n,), and the value is that of the second class minus that of the first.
+
+        Raises
+        ------
+        NotFittedError
+            If no batch was learned so far.
+        TypeError, ValueError
+            If an argument is invalid.
         """
         X = self._validated(X)
         binary = len(self.classes_) == 2
@@ -270,6 +284,13 @@ class CenterClassifier(
         -------
         ndarray of shape (n, K)
             The distances; infinity for a class that had no rows so far.
+
+        Raises
+        ------
+        NotFittedError
+            If no batch was learned so far.
+        TypeError, ValueError
+            If an argument is invalid.
         """
         X = self._validated(X)
         distances = np.empty((len(X), len(self.classes_)), self._result_dtype(X))

@@ -23,6 +23,7 @@ NumPy: `centerloss.distributed` adds MPI, and `centerloss.torch` adds PyTorch.
 from .blocks import Blocks, Rows, counted_labels, normal_rows
 from .call import Received
 from .engine import Engine, OneProcess, Words
+from .headers import ranks_where
 from .shards import ArrayShard, Shard, Shards, check_init, check_over, total_loss
 
 __all__ = [
@@ -39,5 +40,6 @@ __all__ = [
     "check_over",
     "counted_labels",
     "normal_rows",
+    "ranks_where",
     "total_loss",
 ]

@@ -79,6 +79,7 @@ def counted_labels(labels: NDArray[Any], ignore_index: int | None) -> NDArray[np
 
 
 def find_route(labels: NDArray[np.int64], blocks: Blocks) -> Route:
+    """Return where rows with these labels go; a negative label is ignored."""
     positions = np.full(len(labels), -1, np.int64)
     rows = np.flatnonzero(labels >= 0)
     classes, positions[rows] = np.unique(labels[rows], return_inverse=True)

@@ -29,7 +29,7 @@ class Received(NamedTuple):
 def pack_rows(rows: Rows, route: Route) -> Words:
     """Return rows as words (n, ...), in the order of `Route.order`."""
     values, weights = rows.values, rows.weights
-    # Scattered in one pass; the last row takes those that are ignored.
+    # One pass scatters all rows. The ignored ones go to a last row, which is cut off.
     count = len(route.order)
     target = np.full(len(values), count)
     target[route.order] = np.arange(count)

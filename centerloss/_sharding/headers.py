@@ -9,7 +9,7 @@ KINDS = ("loss", "step", "update", "init_centers", "save", "load", "report")
 TYPES = ("float32", "float64", "float16", "bfloat16")
 GOOD, DONE, REFUSED, INCOMPLETE = range(4)
 
-# Calls that centers may be incomplete in: "load" repairs them.
+# Calls that are allowed while centers are incomplete; "load" repairs them.
 _REPAIRS = ("load", "report")
 
 

@@ -41,6 +41,7 @@ class Section(NamedTuple):
 
 
 def cut(words: Words, lengths: Sequence[int]) -> list[Words]:
+    """Split words into consecutive parts of these lengths, as views."""
     ends = np.cumsum(lengths, dtype=np.int64).tolist()
     return [words[end - n : end] for n, end in zip(lengths, ends, strict=True)]
 

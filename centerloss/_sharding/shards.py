@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import _folders
+from .. import _folders, _settings
 from .blocks import Blocks, Route, Rows, find_route
 from .call import Call, Received, pack_rows
 from .engine import Engine, Words
@@ -33,6 +33,7 @@ MAX_ROWS = 2**31  # of a batch, and of a shard: they are numbered in half a word
 
 
 def check_over(over: Any) -> str:
+    """Return whose rows the loss is of, "rank" or "all"; raise if it is neither."""
     if over not in ("rank", "all"):
         error = ValueError if isinstance(over, str) else TypeError
         raise error(f"over is {over!r}, expected 'rank' or 'all'")
@@ -40,13 +41,9 @@ def check_over(over: Any) -> str:
 
 
 def check_init(init: Any) -> None:
-    """Raise unless it is the name of how centers start."""
-    if not isinstance(init, str) or init not in ("normal", "zeros"):
-        error = ValueError if isinstance(init, str) else TypeError
-        raise error(
-            f"init is {init!r}, expected 'normal', 'zeros' or a function of the first "
-            "class and the one after the last"
-        )
+    """Raise unless it names how centers start; a function has its own checks."""
+    choices = "a function of the first class and the one after the last"
+    _settings.check_init(init, choices)
 
 
 def total_loss(
@@ -124,6 +121,7 @@ class Shards:
 
     @property
     def engine(self) -> Engine:
+        """The engine of this call; raise if the process now has another rank."""
         engine = self._find_engine()
         if (engine.rank, engine.size) != self._place:
             rank, size = self._place

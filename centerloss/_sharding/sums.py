@@ -24,7 +24,7 @@ class Span(NamedTuple):
     total: int
 
     def own_runs(self) -> tuple[int, int]:
-        """Return the places from..to-1 of complete runs."""
+        """Return the first place of the complete runs, and the one after the last."""
         start = min(self.last, -(-self.first // RUN) * RUN)
         if self.last == self.total:  # where the last run ends
             return start, self.last
@@ -43,6 +43,7 @@ def spans_of(counts: Sequence[int]) -> list[Span]:
 
 
 def words_to_send(values: NDArray[np.float64], span: Span) -> Words:
+    """Return the sums of the complete runs, between the values of incomplete ones."""
     start, stop = (place - span.first for place in span.own_runs())
     own = values[start:stop]
     runs = [ordered_sum(own[k : k + RUN]) for k in range(0, len(own), RUN)]

@@ -23,6 +23,11 @@ def _bfloat16() -> np.dtype[Any]:
     return np.dtype(ml_dtypes.bfloat16)
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name that NumPy has for a dtype, such as "float32"."""
+    return str(dtype).removeprefix("torch.")
+
+
 def array(tensor: Tensor) -> NDArray[Any]:
     """Return a view of a CPU tensor; nothing is copied."""
     if tensor.dtype is torch.bfloat16:
@@ -36,10 +41,8 @@ def shape_only_array(tensor: Tensor) -> NDArray[Any]:
 
     It stands for tensors whose values are on another device.
     """
-    if tensor.dtype is torch.bfloat16:
-        dtype = _bfloat16()
-    else:
-        dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+    bfloat16 = tensor.dtype is torch.bfloat16
+    dtype = _bfloat16() if bfloat16 else np.dtype(dtype_name(tensor.dtype))
     return np.broadcast_to(np.zeros(tensor.shape[1:], dtype), tensor.shape)
 
 
@@ -53,9 +56,15 @@ def values_or_zeros(tensor: Tensor) -> NDArray[Any]:
         return shape_only_array(tensor)
 
 
-def check(function: str, arguments: dict[str, Any]) -> None:
-    """Raise what a NumPy function would raise, in a message about tensors."""
-    _core.check(function, arguments, names={"features": "embeddings"}, tensors=True)
+def check(
+    function: str, arguments: dict[str, Any], *, centers: str = "centers"
+) -> None:
+    """Raise what a NumPy function would raise, in a message about tensors.
+
+    `centers` is what the message calls the centers.
+    """
+    names = {"features": "embeddings", "centers": centers}
+    _core.check(function, arguments, names=names, tensors=True)
 
 
 def find_error(function: str, arguments: dict[str, Any]) -> Exception | None:
@@ -65,6 +74,12 @@ def find_error(function: str, arguments: dict[str, Any]) -> Exception | None:
     except (TypeError, ValueError, IndexError) as error:
         return error
     return None
+
+
+def check_dtype(dtype: object) -> None:
+    """Raise unless centers can have this dtype, or it is None."""
+    if dtype not in (None, torch.float32, torch.float64):
+        raise TypeError(f"dtype is {dtype!r}, expected torch.float32 or torch.float64")
 
 
 def default_dtype() -> torch.dtype:

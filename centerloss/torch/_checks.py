@@ -1,10 +1,10 @@
 """Checks of tensors and settings, the same for C and for PyTorch's operations."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ._arrays import check, shape_only_array, values_or_zeros
+from .._settings import no_rows
+from ._arrays import check, dtype_name, shape_only_array, values_or_zeros
 from ._batch import Batch, Settings
 
 _OF_THE_LOSS = ("reduction", "loss_weight", "ignore_index")
@@ -25,16 +25,23 @@ def check_call(function: str, batch: Batch, settings: Settings) -> None:
 @torch.compiler.disable  # torch.compile cannot look into C
 def check_settings(function: str, settings: Settings) -> None:
     """Raise what the function of NumPy would raise for its settings."""
-    no_rows = {
-        "features": np.empty((0, 1), np.float64),
-        "labels": np.empty(0, np.intp),
-        "centers": np.empty((0, 1), np.float64),
-    }
     names = _SETTINGS_OF[function]
     given = {name: getattr(settings, name) for name in names}
     # While torch.compile runs, a factor is a tensor: see `Settings`.
     given |= {k: v.item() for k, v in given.items() if isinstance(v, Tensor)}
-    check(function, no_rows | given)
+    check(function, no_rows() | given)
+
+
+def check_centers(centers: Tensor, name: str) -> None:
+    """Raise what the NumPy functions would raise for centers; values are not checked.
+
+    `name` is what a message calls them.
+    """
+    batch = {
+        "features": shape_only_array(centers[:0]),
+        "centers": shape_only_array(centers),
+    }
+    check("loss", no_rows() | batch, centers=name)
 
 
 @torch.compiler.disable
@@ -98,7 +105,7 @@ def _check_tensor(name: str, value: object, device: torch.device) -> None:
             f"{name}.to_dense()"
         )
     if value.dtype not in _DTYPES:
-        dtype = str(value.dtype).removeprefix("torch.")
+        dtype = dtype_name(value.dtype)
         hint = f": pass {name}.dequantize()" if value.is_quantized else ""
         raise TypeError(f"{name} has dtype {dtype}, expected one that NumPy has{hint}")
 

@@ -195,8 +195,8 @@ class _Attach(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         """Return the derivative by the embeddings; the other input has none."""
         (grad,) = grads
-        # After loss.backward() the gradient is handed out as it is. A graph that is
-        # kept needs it again, so there it is copied, by `attach_backward`.
+        # After loss.backward() the saved gradient itself is returned. A graph that is
+        # kept needs it again, so `attach_backward` returns a copy there.
         if _is_one(grad) and not _graph_is_kept():
             embeddings, _, gradient, _ = ctx.saved_tensors
             if gradient.dtype is not embeddings.dtype:  # to() takes long to do nothing
@@ -205,8 +205,8 @@ class _Attach(torch.autograd.Function):
         return attach_backward(ctx, grad), None
 
 
-# Loss, gradient, labels, weights and settings. In a tuple, PyTorch leaves them alone:
-# the loss would need a copy if it were an input.
+# Loss, gradient, labels, weights and settings. PyTorch does not look into a tuple. If
+# the loss were an input by itself, `forward` would have to copy it.
 _Known: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor | None, Settings]
 
 # `_Attach.apply` without what Function.apply adds for transforms: none runs here.

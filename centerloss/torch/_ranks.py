@@ -6,6 +6,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from .._sharding import ranks_where
 from ._batch import Batch
 from ._plain import flat
 
@@ -61,16 +62,15 @@ def gather_rows(
         raise error
     if not all(good):
         raise ValueError(
-            f"the batch is refused on ranks {_where(good, 0)} of {len(good)}, "
-            "where the error says why"
+            f"the batch is refused on {ranks_where([not x for x in good])}, where the "
+            "error says why"
         )
     if len(set(dtypes)) > 1:
         names = [str(_DTYPES[i]) for i in dtypes]
         raise ValueError(f"embeddings have dtypes {names} on the ranks, expected one")
     if any(other != weighted for other in weights):
         raise ValueError(
-            f"sample_weight is given on ranks {_where(weights, 1)} of {len(weights)}, "
-            "expected on all or none"
+            f"sample_weight is given on {ranks_where(weights)}, expected on all or none"
         )
     # all_gather needs one shape and dtype on all ranks. The conversions are exact.
     own_rows = flat(batch)
@@ -81,10 +81,6 @@ def gather_rows(
         return gathered
     of_rows = _gather_uneven(own_rows.sample_weight.double(), counts, group)
     return gathered._replace(sample_weight=of_rows)
-
-
-def _where(values: tuple[int, ...], wanted: int) -> list[int]:
-    return [rank for rank, value in enumerate(values) if value == wanted]
 
 
 def _gather_uneven(

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from .._sharding import check_init, normal_rows
 from . import _checks
-from ._arrays import default_dtype
-from ._batch import Batch
+from ._arrays import check_dtype, default_dtype, dtype_name
 
 
 class DeviceShard:
@@ -18,7 +17,7 @@ class DeviceShard:
 
     def __init__(self, tensor: Tensor) -> None:
         self._tensor = tensor
-        self.dtype = np.dtype(str(tensor.dtype).removeprefix("torch."))
+        self.dtype = np.dtype(dtype_name(tensor.dtype))
 
     def read(self, labels: NDArray[np.int64], out: NDArray[Any]) -> None:
         index = torch.from_numpy(labels).to(self._tensor.device)
@@ -40,6 +39,8 @@ def initial_shard(
     dtype: torch.dtype | None,
     seed: int,
 ) -> Tensor:
+    """Return the first centers of the classes of this rank."""
+    check_dtype(dtype)
     shape = (len(classes), columns)
     if callable(init):
         rows = init(classes.start, classes.stop)
@@ -51,23 +52,17 @@ def initial_shard(
         shard = rows.detach().to(device=device, dtype=dtype)
         if not shard.is_contiguous():
             raise ValueError(f"{name} is not contiguous: return rows.contiguous()")
-        _check_dtype(shard)
+        _checks.check_centers(shard, name)
         return shard
     check_init(init)
     shard = torch.zeros(shape, device=device, dtype=dtype or default_dtype())
-    _check_dtype(shard)
     if init == "normal":
         normal_rows(
             classes.start,
             classes.stop,
             columns,
-            np.dtype(str(shard.dtype).removeprefix("torch.")),
+            np.dtype(dtype_name(shard.dtype)),
             seed,
             lambda first, rows: DeviceShard(shard).store(first - classes.start, rows),
         )
     return shard
-
-
-def _check_dtype(shard: Tensor) -> None:
-    no_labels = torch.empty(0, dtype=torch.int64)
-    _checks.check_batch(Batch(shard[:0], no_labels, shard[:0], None))

@@ -4,7 +4,6 @@ import weakref
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from pytorch_metric_learning.distances import BaseDistance, LpDistance
 from pytorch_metric_learning.losses import BaseMetricLossFunction
 from pytorch_metric_learning.utils import common_functions, loss_and_miner_utils
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from . import _checks, _plain, module
 from ._batch import Batch
+from ._ranks import GivenGroup
 
 
 class CenterLoss(BaseMetricLossFunction):
@@ -97,7 +97,7 @@ class CenterLoss(BaseMetricLossFunction):
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | Tensor = "normal",
         auto_update: bool = True,
-        process_group: dist.ProcessGroup | Literal["world"] | None = None,
+        process_group: GivenGroup = None,
         skip_nonfinite: bool = True,
         distance: LpDistance | None = None,
         **kwargs: Any,
@@ -163,6 +163,11 @@ class CenterLoss(BaseMetricLossFunction):
         -------
         int
             The number of centers updated.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As from `centerloss.torch.CenterLoss`.
         """
         labels = self._checked(embeddings, labels)
         if self._updated_with.is_this(embeddings, labels):
@@ -200,6 +205,13 @@ class CenterLoss(BaseMetricLossFunction):
         -------
         Tensor
             What the reducer returns.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As from `centerloss.torch.CenterLoss`.
+        ValueError
+            If there are reference embeddings, or no labels.
         """
         if labels is not None:  # before the base class looks at their shapes
             labels = self._checked(embeddings, labels)

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from .. import _settings
 from . import _checks, _dispatch, _plain
-from ._arrays import default_dtype, keep_wide, numpy_compatible
+from ._arrays import check_dtype, default_dtype, keep_wide, numpy_compatible
 from ._batch import Batch, Settings, given_batches
-from ._ranks import Group, gather_rows
+from ._ranks import GivenGroup, Group, gather_rows
 
 # A private class of PyTorch. Without it, `num_updated` of such tensors is an error.
 _FakeTensor: Any = getattr(getattr(torch, "_subclasses", None), "FakeTensor", ())
@@ -25,9 +25,6 @@ class _History:
 
     updated: int | Tensor = 0  # the number of centers in the last update
     warned = False
-
-
-_Group = Group  # the name that older pickles have
 
 
 class CenterLoss(nn.Module):
@@ -153,7 +150,7 @@ class CenterLoss(nn.Module):
     centers: Tensor
     reduction: Literal["none", "sum", "mean"]
     normalize: bool
-    skip_nonfinite: bool = True  # in pickles from before it was a setting
+    skip_nonfinite: bool
     ignore_index: int | None
     auto_update: bool
 
@@ -170,7 +167,7 @@ class CenterLoss(nn.Module):
         ignore_index: int | None = None,
         init: Literal["normal", "zeros"] | Tensor = "normal",
         auto_update: bool = True,
-        process_group: dist.ProcessGroup | Literal["world"] | None = None,
+        process_group: GivenGroup = None,
         device: torch.device | str | int | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -191,8 +188,6 @@ class CenterLoss(nn.Module):
         self._history = _History()
         centers = _initial_centers(init, (num_classes, feat_dim), device, dtype)
         _checks.check_settings("step", self._settings())
-        no_labels = torch.empty(0, dtype=torch.int64)
-        _checks.check_batch(Batch(centers[:0], no_labels, centers, None))
         self.register_buffer("centers", centers)
         if isinstance(init, str):
             self.reset_parameters()
@@ -234,12 +229,12 @@ class CenterLoss(nn.Module):
         return self.centers.shape[1]
 
     @property
-    def process_group(self) -> dist.ProcessGroup | Literal["world"] | None:
+    def process_group(self) -> GivenGroup:
         """The group whose rows update the centers, "world", or None."""
         return self._group.given
 
     @process_group.setter
-    def process_group(self, group: dist.ProcessGroup | Literal["world"] | None) -> None:
+    def process_group(self, group: GivenGroup) -> None:
         self._group = Group(group)
 
     @property
@@ -341,6 +336,11 @@ class CenterLoss(nn.Module):
         -------
         int
             The number of centers updated.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As from a call of the module.
         """
         batch = Batch(embeddings, labels, self.centers, sample_weight)
         _checks.check_tensors(batch)
@@ -371,6 +371,11 @@ class CenterLoss(nn.Module):
         -------
         int
             The number of centers set.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError
+            As from a call of the module; no center has changed then.
 
         Examples
         --------
@@ -405,9 +410,8 @@ class CenterLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the sizes and settings for the module's repr."""
-        settings = {name: getattr(self, name) for name in _settings.SETTINGS}
-        settings |= {"auto_update": self.auto_update, "dtype": self.centers.dtype}
-        named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        others = {"auto_update": self.auto_update, "dtype": self.centers.dtype}
+        named = _settings.settings_text(_settings.settings_of(self) | others)
         return f"{self.num_classes}, {self.feat_dim}, {named}"
 
     def _find_centers(self) -> Tensor:
@@ -473,7 +477,7 @@ def _initial_centers(
     dtype: torch.dtype | None,
 ) -> Tensor:
     """Return the tensor of the centers; its values are not set unless given."""
-    choices = "'normal', 'zeros' or a tensor"
+    check_dtype(dtype)
     if isinstance(init, Tensor):
         if init.shape != shape:
             raise ValueError(f"init has shape {tuple(init.shape)}, expected {shape}")
@@ -485,9 +489,8 @@ def _initial_centers(
             raise ValueError(
                 "init has strided or overlapping rows: pass init.contiguous()"
             )
-        return init.detach().to(device=device, dtype=dtype)
-    if not isinstance(init, str):
-        raise TypeError(f"init is a {type(init).__name__}, expected {choices}")
-    if init not in ("normal", "zeros"):
-        raise ValueError(f"init is {init!r}, expected {choices}")
+        centers = init.detach().to(device=device, dtype=dtype)
+        _checks.check_centers(centers, "init")
+        return centers
+    _settings.check_init(init, "a tensor")
     return torch.empty(shape, device=device, dtype=dtype or default_dtype())

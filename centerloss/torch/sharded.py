@@ -24,7 +24,7 @@ from .._sharding import (
     counted_labels,
 )
 from . import _checks, _cpu, _dispatch, _plain
-from ._arrays import keep_wide, numpy_compatible
+from ._arrays import dtype_name, keep_wide, numpy_compatible
 from ._batch import Batch, Settings, given_batches
 from ._group_engine import engine_of
 from ._loss_of_all import loss_of_all
@@ -70,7 +70,7 @@ class ShardedCenterLoss(nn.Module):
         centers of the classes ``first`` to ``last - 1``. The tensor is not copied, so
         it may be memory-mapped, as by `torch.from_file`.
     seed : int, default 0
-        Of the random numbers.
+        Seed of the random numbers.
     over : {"rank", "all"}, default "rank"
         Whether the loss is that of the rank's own rows, as `CenterLoss` has it, or of
         the whole batch. In the latter case every rank returns the same loss, whose
@@ -300,6 +300,11 @@ class ShardedCenterLoss(nn.Module):
         -------
         int
             The number of own centers updated.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError, RuntimeError
+            As from a call of the module.
         """
         self._shards.update(
             "update",
@@ -328,6 +333,11 @@ class ShardedCenterLoss(nn.Module):
         -------
         int
             The number of own centers set.
+
+        Raises
+        ------
+        TypeError, ValueError, IndexError, RuntimeError
+            As from a call of the module.
         """
         given: Iterator[tuple[Tensor, Tensor]] | None = None
         sums, counts = _plain.empty_sums(self.shard)
@@ -393,10 +403,10 @@ class ShardedCenterLoss(nn.Module):
 
     def extra_repr(self) -> str:
         """Return the sizes and settings for the module's repr."""
-        settings = {name: getattr(self, name) for name in _settings.SETTINGS}
+        settings = _settings.settings_of(self)
         settings |= {"over": self.over, "auto_update": self.auto_update}
         settings |= {"dtype": self.shard.dtype, "class_range": self.class_range}
-        named = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        named = _settings.settings_text(settings)
         return f"{self.num_classes}, {self.feat_dim}, {named}"
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -504,7 +514,7 @@ class ShardedCenterLoss(nn.Module):
             _bits(x.cpu()),
             counted_labels(flat.labels.numpy(), settings["ignore_index"]),
             None if flat.sample_weight is None else flat.sample_weight.double().numpy(),
-            str(x.dtype).removeprefix("torch."),
+            dtype_name(x.dtype),
         )
         return batch, rows, settings
 
@@ -540,8 +550,7 @@ class ShardedCenterLoss(nn.Module):
         )
 
     def _settings_to_save(self) -> dict[str, Any]:
-        settings = {name: getattr(self, name) for name in _settings.SETTINGS}
-        return _settings.check_settings(settings)
+        return _settings.check_settings(_settings.settings_of(self))
 
     def _checked_settings(self) -> dict[str, Any]:
         """Return the settings as plain Python values."""

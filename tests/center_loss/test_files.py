@@ -13,7 +13,7 @@ import pytest
 
 from centerloss import CenterLoss
 from tests.helpers.batches import bits
-from tests.helpers.states import SETTINGS, assert_same, every_settings
+from tests.helpers.states import SETTINGS, assert_invalid, assert_same, every_settings
 
 
 @pytest.fixture
@@ -278,12 +278,6 @@ def contents(**changes):
     """The entries of a file, with changes; None leaves an entry out."""
     entries = {"format": 1, "centers": np.ones((3, 2), np.float32), **SETTINGS}
     return {k: v for k, v in (entries | changes).items() if v is not None}
-
-
-def assert_invalid(path, reason=None):
-    with pytest.raises(ValueError, match=reason) as caught:
-        CenterLoss.load(path)
-    assert str(caught.value).startswith(f"{path} is no saved CenterLoss: ")
 
 
 def test_a_missing_file(path):

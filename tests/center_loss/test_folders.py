@@ -22,7 +22,7 @@ from centerloss._folders import (
 )
 from tests.helpers.batches import bits
 from tests.helpers.folders import names, save
-from tests.helpers.states import SETTINGS, assert_same, every_settings
+from tests.helpers.states import SETTINGS, assert_invalid, assert_same, every_settings
 
 not_windows = pytest.mark.skipif(os.name == "nt", reason="Windows does it otherwise")
 
@@ -56,12 +56,6 @@ def assert_holds(folder, centers, parts=None):
     )
     if parts is not None:
         assert sorted(os.listdir(folder)) == names(parts)
-
-
-def assert_invalid(folder, reason=None):
-    with pytest.raises(ValueError, match=reason) as caught:
-        CenterLoss.load(folder)
-    assert str(caught.value).startswith(f"{folder} is no saved CenterLoss: ")
 
 
 # --- round trips ------------------------------------------------------------------

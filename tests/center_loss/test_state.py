@@ -24,29 +24,6 @@ def test_pickle(protocol, settings):
     assert bits(other.centers) != bits(loss_fn.centers)
 
 
-@every_settings
-@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_older_pickle(protocol, settings):
-    """Before there was `skip_nonfinite`."""
-
-    class Older(CenterLoss):
-        def __getstate__(self):
-            attributes, slots = super().__getstate__()
-            del slots["skip_nonfinite"]
-            return attributes, slots
-
-    loss_fn = Older(4, 3, **settings)
-    data = pickle.dumps(loss_fn.__getstate__(), protocol)
-    other = CenterLoss(4, 3, skip_nonfinite=False)
-    other.__setstate__(pickle.loads(data))
-    assert_same(other, CenterLoss(4, 3, **older(settings), init=loss_fn.centers))
-
-
-def older(settings):
-    """What a state without `skip_nonfinite` stands for."""
-    return {**settings, "skip_nonfinite": True}
-
-
 class WithName(CenterLoss):
     """A subclass with attributes of its own."""
 
@@ -175,7 +152,8 @@ def test_load_an_older_state_dict():
     del state["skip_nonfinite"]
     other = CenterLoss(4, 3, skip_nonfinite=False)
     other.load_state_dict(state)
-    assert_same(other, CenterLoss(4, 3, **older(SETTINGS), init=state["centers"]))
+    settings = SETTINGS | {"skip_nonfinite": True}
+    assert_same(other, CenterLoss(4, 3, **settings, init=state["centers"]))
 
 
 def test_load_state_dict_needs_a_mapping():

@@ -238,7 +238,7 @@ def late():
 
 
 def fewer():
-    """It has no more batches, and ends."""
+    """The faulty rank has no more batches, and ends."""
     sys.exit()
 
 

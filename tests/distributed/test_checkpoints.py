@@ -91,7 +91,7 @@ def test_blocks_of_checksums(tmp_path, monkeypatch):
 
 @every_settings
 def test_settings_are_saved(settings, tmp_path):
-    """And `over` is not: it says nothing about the centers."""
+    """`over` is not saved: it says nothing about the centers."""
     centers = centers_of(5)
     save(2, tmp_path, centers, over="rank", **settings)
     one = CenterLoss.load(tmp_path)
@@ -301,7 +301,7 @@ def test_loading_a_damaged_index(saved, tmp_path):
 
 
 def test_loading_on_one_rank_from_another_folder(saved, tmp_path):
-    """With other settings there."""
+    """The two folders have different settings."""
     folder, centers = saved
     save(2, tmp_path / "other", centers, alpha=0.3)
 

@@ -76,11 +76,7 @@ def row_bytes(columns, dtype):
 
 
 def traffic(case):
-    """Bytes that each rank receives of headers, labels, centers and rows.
-
-    And the rows that it has, and those that it gets; the classes that it asks for, and
-    those that others ask it for: of other ranks only.
-    """
+    """Bytes that each rank receives from others: headers, labels, centers and rows."""
     owners = [case.class_range(rank) for rank in range(case.ranks)]
     counted = [y[y >= 0] for _, y, _ in split(case)]
     rows = [[sum(k in own for k in y.tolist()) for own in owners] for y in counted]
@@ -361,7 +357,7 @@ def test_blocks(classes, ranks):
 
 @given(st.lists(st.integers(-1, 19), max_size=50), st.integers(1, 6))
 def test_route(labels, ranks):
-    """Rows go to the owners of their classes, in order; ignored ones go nowhere."""
+    """Rows go to the owners of their classes, in order; ignored rows are not sent."""
     blocks = Blocks(20, ranks)
     route = find_route(np.array(labels, np.int64), blocks)
     order, rows, asked = route.order.tolist(), [], []

@@ -106,9 +106,9 @@ def test_failed_move(results):
 
 
 def seconds_until_the_end(ranks, what, path, *, wait, **options):
-    """How long after the fault mpiexec ends; None if it does not within `wait`.
+    """Return how long after the fault mpiexec ends, and its exit status.
 
-    And its exit status.
+    Both are None if it does not end within `wait` seconds.
     """
     process = subprocess.Popen(
         command(ranks, what, path, **options),

@@ -39,7 +39,7 @@ SIZES = [
     (0, 0),
     (7,) * 9,  # more ranks than classes
 ]
-# What is there beside the features and the labels.
+# Weights, ignored rows, and rows that are not finite.
 EXTRAS = [
     {},
     {"weighted": True},
@@ -334,8 +334,8 @@ WRONG = {
     "init=array": (
         {"init": np.zeros(2)},
         TypeError,
-        "init is array([0., 0.]), expected 'normal', 'zeros' or a function of the "
-        "first class and the one after the last",
+        "init is a ndarray, expected 'normal', 'zeros' or a function of the first "
+        "class and the one after the last",
     ),
     "a list": (
         {"init": lambda first, last: [first, last]},
@@ -414,8 +414,8 @@ def test_sizes_cannot_be_assigned(name, value):
 def test_repr():
     one, other = shards(2, 5, 2, ignore_index=-1, over="rank", dtype="float64")
     assert repr(one) == (
-        "<ShardedCenterLoss(5, 2, alpha=0.5, loss_weight=1.0, reduction=mean, "
-        "normalize=True, ignore_index=-1, skip_nonfinite=True, over=rank, "
-        "dtype=float64) with range(0, 3)>"
+        "<ShardedCenterLoss(5, 2, alpha=0.5, loss_weight=1.0, reduction='mean', "
+        "normalize=True, ignore_index=-1, skip_nonfinite=True, over='rank', "
+        "dtype='float64') with range(0, 3)>"
     )
     assert repr(other).endswith("with range(3, 5)>")

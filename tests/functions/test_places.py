@@ -242,7 +242,7 @@ AT = {"update_centers_at": "update_centers", "class_sums_at": "class_sums"}
 
 @pytest.mark.parametrize("name", [*AT, "terms_and_grad"])
 def test_errors_of_the_function_without_places(name):
-    """With their words, and from `_core.check` too."""
+    """The messages are the same, also from `_core.check`."""
     function = getattr(_core, name)
     more = {"places": np.arange(B)} if name in AT else {}
     for fault, call in faulty_calls(AT.get(name, "value_and_grad")):

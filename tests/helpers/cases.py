@@ -67,7 +67,7 @@ def interleaved(name):
 
 
 def bad_rows(name):
-    """Of classes of one row, of many, and of more than a chunk; all have others."""
+    """Rows that are not finite: one of a large class, and one of a small class."""
     call = plain(name)
     call["labels"][-2:] = call["labels"][-4:-2]
     call["features"][-1], call["features"][-2, 1] = np.nan, np.inf

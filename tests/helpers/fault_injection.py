@@ -88,7 +88,7 @@ class Library:
             self.c.restore_arrays(before)
 
     @contextlib.contextmanager
-    def memory(self, first, last=ALWAYS):
+    def memory(self, first, last):
         """Allocations first..last-1 fail."""
         self.asked.value = 0
         self.first.value, self.last.value = first, last

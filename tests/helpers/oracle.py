@@ -77,7 +77,7 @@ class Exact:
         self.weighted = self.w[:, np.newaxis] * self.d
         self.rows, self.centers = rows.astype(np.float64), centers.astype(np.float64)
 
-    def factor(self, reduction, loss_weight=1.0):
+    def factor(self, reduction, loss_weight):
         """loss_weight, divided by the sum of the weights for "mean"."""
         total = int(sum(self.w)) * self.weight_scale
         if reduction != "mean":

@@ -2,6 +2,7 @@
 
 import pytest
 
+from centerloss import CenterLoss
 from tests.helpers.batches import bits
 
 SETTINGS = {
@@ -21,3 +22,9 @@ every_settings = pytest.mark.parametrize(
 def assert_same(one, other):
     assert repr(one) == repr(other)  # it shows every setting
     assert bits(one.centers) == bits(other.centers)
+
+
+def assert_invalid(path, reason=None):
+    with pytest.raises(ValueError, match=reason) as caught:
+        CenterLoss.load(path)
+    assert str(caught.value).startswith(f"{path} is no saved CenterLoss: ")

@@ -12,7 +12,7 @@ from tests.helpers.batches import DTYPES, MOVES_CENTERS, batch, bits, dtypes
 from tests.helpers.oracle import BFLOAT16
 
 moves_centers = pytest.mark.parametrize("name", MOVES_CENTERS)
-F32, F64, F16 = np.dtype(np.float32), np.dtype(np.float64), np.dtype(np.float16)
+F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
 IGNORED = -1
 
 

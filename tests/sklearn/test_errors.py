@@ -146,9 +146,9 @@ def test_shrinking_needs_the_squares_of_the_first_batch():
 # --- rows, labels and weights -----------------------------------------------------
 
 
-def with_value(value, row=4):
+def with_value(value):
     features = FEATURES.copy()
-    features[row, 1] = value
+    features[4, 1] = value
     return features
 
 

@@ -1,5 +1,9 @@
 """Batches of tensors, modules and comparisons that several test files share."""
 
+import copy
+import io
+import pickle
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -16,11 +20,6 @@ DTYPES = [
 ]
 dtypes = pytest.mark.parametrize(
     ("dtype", "centers_dtype"), DTYPES, ids=[str(dtype)[6:] for dtype, _ in DTYPES]
-)
-# 2.4 runs, but torch.compile compiles anew if a tensor of a module is another one, and
-# copies what an operator changes in place.
-needs_torch_2_6 = pytest.mark.skipif(
-    torch.__version__ < "2.6", reason="torch.compile of PyTorch 2.6 or later"
 )
 REDUCTIONS = ("mean", "sum", "none")
 reductions = pytest.mark.parametrize("reduction", REDUCTIONS)
@@ -51,6 +50,34 @@ def module(row=6, classes=7, dtype=torch.float32, seed=1, **settings):
     centers = torch.randn(classes, row, **given)
     centers = centers.to(torch.get_default_device(), dtype)
     return CenterLoss(classes, row, init=centers, **settings)
+
+
+def moved():
+    """The centers after an update with the batch of `batch()`."""
+    loss_fn = module()
+    embeddings, labels, _ = batch()
+    loss_fn.update(embeddings, labels)
+    return loss_fn.centers
+
+
+def failing(embeddings, labels):
+    """A loader that raises an error after its first batch."""
+    yield embeddings, labels
+    raise OSError("the file is gone")
+
+
+def through_a_file(loss_fn):
+    file = io.BytesIO()
+    torch.save(loss_fn, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+copies = pytest.mark.parametrize(
+    "make",
+    [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), through_a_file],
+    ids=["deepcopy", "pickle", "torch.save"],
+)
 
 
 def copied(tensor):

@@ -35,9 +35,10 @@ CASES = {
 def rows_of(
     rank, step, dtype=torch.float32, ignored=False, weighted=False, learned=False
 ):
-    """A rank's embeddings, labels and weights: few in every fifth step, rank 1's none.
+    """A rank's embeddings, labels and weights.
 
-    Labels are skewed, so that a class has rows on several ranks.
+    In every fifth step there are few rows, and none on rank 1. Labels are skewed, so
+    that a class has rows on several ranks.
     """
     size = 8 if step % 5 != 4 else (3, 0, 2, 1)[rank]
     source = torch.Generator().manual_seed(100 * step + rank)

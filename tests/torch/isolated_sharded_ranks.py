@@ -478,7 +478,7 @@ def scenarios(rank, group, folder, level):
 
 
 def other_groups(rank, groups, early):
-    """The default group, a group of the ends, and modules of other groups."""
+    """The default group, a group of the first and last rank, and wrong groups."""
     results = {}
     ends = dist.new_group([3, 0])
     for name, group in (("ends", ends), ("world", None), ("named", "world")):

@@ -142,7 +142,7 @@ A_DENSE = "expected a dense tensor: pass {}.to_dense()"
 PAD = "pass {}.to_padded_tensor(0), with a label to be ignored for the padding"
 # What is made of an argument that is right, the error, and the rest of its message.
 NO_ARRAYS = {
-    "array": (lambda x: copied(x), TypeError, "is a ndarray, expected a tensor"),
+    "array": (copied, TypeError, "is a ndarray, expected a tensor"),
     "list": (lambda x: x.tolist(), TypeError, "is a list, expected a tensor"),
     "meta": (lambda x: x.to("meta"), ValueError, "is on meta, but centers are on cpu"),
     "sparse": (
@@ -261,12 +261,14 @@ def test_embeddings_with_a_negative_bit():
 def test_centers_in_half_precision_are_refused(dtype):
     """In the constructor, and if such centers are assigned."""
     message = (
-        f"^centers has dtype {str(dtype)[6:]}, expected float32 or float64: make it "
-        r"with centers.to\(torch.float32\)$"
+        f"^{{0}} has dtype {str(dtype)[6:]}, expected float32 or float64: make it "
+        r"with {0}.to\(torch.float32\)$"
     )
-    with pytest.raises(TypeError, match=message):
-        CenterLoss(7, 6, dtype=dtype)
-    with pytest.raises(TypeError, match=message):
+    of_dtype = f"^dtype is {dtype}, expected torch.float32 or torch.float64$"
+    for init in ("zeros", torch.zeros(7, 6)):
+        with pytest.raises(TypeError, match=of_dtype):
+            CenterLoss(7, 6, init=init, dtype=dtype)
+    with pytest.raises(TypeError, match=message.format("init")):
         CenterLoss(7, 6, init=torch.zeros(7, 6, dtype=dtype))
     if not dtype.is_floating_point:
         return
@@ -275,7 +277,7 @@ def test_centers_in_half_precision_are_refused(dtype):
     before = loss_fn.centers.clone()
     embeddings, labels, _ = batch(dtype=dtype)
     for call in (loss_fn, loss_fn.update, loss_fn.eval()):
-        with pytest.raises(TypeError, match=message):
+        with pytest.raises(TypeError, match=message.format("centers")):
             call(embeddings, labels)
     assert same_bits(loss_fn.centers, before)
 

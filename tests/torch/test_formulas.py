@@ -53,7 +53,7 @@ def with_ignored(labels, ignore_index):
     return labels.clone().index_fill_(0, torch.arange(0, len(labels), 4), ignore_index)
 
 
-def assert_near(ours, expected, dtype=torch.float64):
+def assert_near(ours, expected, dtype):
     expected = np.asarray(expected, np.float64)
     largest = abs(expected).max(initial=1.0)
     error = abs(copied(ours).astype(np.float64) - expected).max(initial=0.0)

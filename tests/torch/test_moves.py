@@ -9,21 +9,22 @@ import pytest
 import torch
 
 from centerloss.torch import CenterLoss
-from tests.torch.batches import batch, learned_or_not, module, reductions, same_bits
+from tests.torch.batches import (
+    batch,
+    copies,
+    failing,
+    learned_or_not,
+    module,
+    moved,
+    reductions,
+    same_bits,
+)
 
 STAY = (
     "^the centers stay as they are: the module is in training mode, but the embeddings "
     r"need no gradient. If the network is frozen, call update\(\) to move the centers; "
     r"to compute the loss alone, call eval\(\) or set auto_update=False$"
 )
-
-
-def moved():
-    """The centers after an update with the batch of `batch()`."""
-    loss_fn = module()
-    embeddings, labels, _ = batch()
-    loss_fn.update(embeddings, labels)
-    return loss_fn.centers
 
 
 # --- when the centers are updated ----------------------------------------------------
@@ -242,18 +243,7 @@ def test_to_another_dtype():
     assert loss_fn.float().centers.dtype is torch.float32
 
 
-def through_a_file(loss_fn):
-    file = io.BytesIO()
-    torch.save(loss_fn, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), through_a_file],
-    ids=["deepcopy", "pickle", "torch.save"],
-)
+@copies
 def test_copies(make):
     """After a call, when the module has stored the labels of the last update."""
     embeddings, labels, _ = batch()
@@ -403,15 +393,10 @@ def test_init_centers_without_rows(batches):
     assert torch.equal(loss_fn.centers, module().centers)
 
 
-def failing(embeddings, labels):
-    yield embeddings, labels
-    raise OSError("the file is gone")
-
-
 @pytest.mark.parametrize(
     ("batches", "error"),
     [
-        (lambda x, y: failing(x, y), OSError),
+        (failing, OSError),
         (lambda x, y: [(x, y), (x, y + 7)], IndexError),
         (lambda x, y: [(x, y), (x, y[1:])], ValueError),
         (lambda x, y: [(x, y), (x.long(), y)], TypeError),

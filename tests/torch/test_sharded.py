@@ -1,9 +1,6 @@
 """Centers in shards, in one process: the results of `CenterLoss`, state, errors."""
 
-import copy
 import inspect
-import io
-import pickle
 import sys
 
 import numpy as np
@@ -24,9 +21,12 @@ from tests.helpers.processes import run as run_process
 from tests.torch.batches import (
     assert_same_bits,
     batch,
+    copies,
     dtypes,
+    failing,
     learned_or_not,
     module,
+    moved,
     reductions,
     run,
     same_bits,
@@ -247,14 +247,6 @@ def test_compiled(over):
 # --- when the centers move -----------------------------------------------------------
 
 
-def moved():
-    """The centers after an update with the batch of `batch()`."""
-    loss_fn = module()
-    embeddings, labels, _ = batch()
-    loss_fn.update(embeddings, labels)
-    return loss_fn.centers
-
-
 @both_overs
 @pytest.mark.usefixtures("device")
 @pytest.mark.parametrize(
@@ -420,18 +412,7 @@ def test_to_other_dtypes():
     assert model.to("meta")[1].shard.is_meta
 
 
-def through_a_file(loss_fn):
-    file = io.BytesIO()
-    torch.save(loss_fn, file)
-    file.seek(0)
-    return torch.load(file, weights_only=False)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m)), through_a_file],
-    ids=["deepcopy", "pickle", "torch.save"],
-)
+@copies
 def test_copies(make):
     embeddings, labels, _ = batch()
     loss_fn = sharded(alpha=0.25, reduction="sum", ignore_index=2, over="all")
@@ -491,7 +472,7 @@ class Model(nn.Module):
 @pytest.mark.parametrize("start", [sharded, module])
 @pytest.mark.parametrize("other", [sharded, module])
 def test_state_of_a_model_through_a_file(tmp_path, mmap, start, other):
-    """Between any two of the classes."""
+    """From each of the classes to each other one."""
     saved, loaded = Model(start()), Model(other(seed=5))
     saved.loss_fn(*batch())
     torch.save(saved.state_dict(), tmp_path / "saved.pt")
@@ -635,7 +616,7 @@ def test_default_dtype_is_that_of_pytorch_but_not_narrower(init):
 
 
 def test_centers_of_a_function(tmp_path):
-    """It is called once. What it returns is used as it is: a file of memory, say."""
+    """It is called once. Its result is not copied, so it may be mapped from a file."""
     calls = []
 
     def init(first, last):
@@ -689,11 +670,6 @@ def test_init_centers_without_rows(batches):
     loss_fn = sharded()
     assert loss_fn.init_centers(batches) == 0
     assert torch.equal(loss_fn.shard, module().centers)
-
-
-def failing(embeddings, labels):
-    yield embeddings, labels
-    raise OSError("the file is gone")
 
 
 @pytest.mark.parametrize(
@@ -787,8 +763,8 @@ WRONG_ARGUMENTS = [
     ),
     (
         {"init": None},
-        "TypeError: init is None, expected 'normal', 'zeros' or a function of the "
-        "first class and the one after the last",
+        "TypeError: init is a NoneType, expected 'normal', 'zeros' or a function of "
+        "the first class and the one after the last",
     ),
     (
         {"init": lambda *_: [[0.0] * 2] * 3},
@@ -804,18 +780,16 @@ WRONG_ARGUMENTS = [
     ),
     (
         {"init": lambda *_: torch.ones(3, 2).half()},
-        "TypeError: centers has dtype float16, expected float32 or float64: make it "
-        "with centers.to(torch.float32)",
+        "TypeError: init(0, 3) has dtype float16, expected float32 or float64: make it "
+        "with init(0, 3).to(torch.float32)",
     ),
     (
         {"dtype": torch.bfloat16},
-        "TypeError: centers has dtype bfloat16, expected float32 or float64: make it "
-        "with centers.to(torch.float32)",
+        "TypeError: dtype is torch.bfloat16, expected torch.float32 or torch.float64",
     ),
     (
         {"dtype": torch.int64, "init": "zeros"},
-        "TypeError: centers has dtype int64, expected float32 or float64: make it with "
-        "centers.to(torch.float32)",
+        "TypeError: dtype is torch.int64, expected torch.float32 or torch.float64",
     ),
 ]
 

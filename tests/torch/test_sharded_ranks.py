@@ -164,7 +164,7 @@ def test_update(ranks):
 
 
 def test_class_means_of_different_numbers_of_batches(ranks):
-    """In the order of the batches; the first ones of all ranks, the second ones."""
+    """Rows are added in this order: the first batch of each rank, then the second."""
     loss_fn = plain(torch.float64, ignore_index=-1)
     batches = [
         batches_of(rank)[step]

@@ -13,6 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 pytest.importorskip("skorch", reason="it is not installed")
+# The training of the page takes some twenty seconds.
+pytestmark = pytest.mark.slow
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scikit-learn.md").read_text("utf-8")
 ESTIMATOR, TRAINING, TABLE = re.findall(r"^```python\n(.*?)^```$", PAGE, re.M | re.S)
@@ -75,7 +77,6 @@ def test_search_over_the_loss_weight_in_a_pipeline(trained):
     assert search.best_params_ == {name: 0.1}
 
 
-@pytest.mark.slow
 def test_table_of_loss_weights(trained, capsys):
     """Within a hundredth: training is the same on one machine only."""
     run(TABLE, trained)
