@@ -8,17 +8,27 @@ __version__ = "0.1.0"
 
 import logging as _logging
 
-from ._core import (
-    center_delta,
-    class_sums,
-    get_num_threads,
-    gradient,
-    loss,
-    set_num_threads,
-    step,
-    update_centers,
-    value_and_grad,
-)
+try:
+    from ._core import (
+        center_delta,
+        class_sums,
+        get_num_threads,
+        gradient,
+        loss,
+        set_num_threads,
+        step,
+        update_centers,
+        value_and_grad,
+    )
+except ModuleNotFoundError as _error:
+    if _error.name != "centerloss._core":
+        raise
+    raise ModuleNotFoundError(
+        f"centerloss was imported from {__path__[0]}, where its C extension is not "
+        "built: start Python in a folder that does not contain the source, or build "
+        "it there with pip install --editable",
+        name=_error.name,
+    ) from None
 from ._include import get_include
 from ._threads import default_num_threads as _default_num_threads
 from ._versions import log_build as _log_build

@@ -7,6 +7,7 @@ import logging
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -45,6 +46,19 @@ def test_import_needs_numpy_alone(tmp_path):
     command = [sys.executable, "-c", script]
     output = subprocess.check_output(command, text=True, cwd=tmp_path)
     assert set(output.split()) - {"numpy"} - sys.stdlib_module_names == {"centerloss"}
+
+
+def test_import_from_a_folder_that_is_not_built(tmp_path):
+    """As in a clone, if another folder has the installed package."""
+    folder = tmp_path / "centerloss"
+    folder.mkdir()
+    shutil.copy(Path(centerloss.__file__), folder)
+    command = [sys.executable, "-c", "import centerloss"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    last = done.stderr.splitlines()[-1]
+    start = f"ModuleNotFoundError: centerloss was imported from {folder.resolve()}, "
+    assert last.startswith(start)
+    assert last.endswith("with pip install --editable")
 
 
 def test_reload(tmp_path):
