@@ -53,7 +53,8 @@ def test_import_from_a_folder_that_is_not_built(tmp_path):
     folder = tmp_path / "centerloss"
     folder.mkdir()
     shutil.copy(Path(centerloss.__file__), folder)
-    command = [sys.executable, "-c", "import centerloss"]
+    # Without site-packages, where an editable installation has the extension.
+    command = [sys.executable, "-S", "-c", "import centerloss"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     last = done.stderr.splitlines()[-1]
     start = f"ModuleNotFoundError: centerloss was imported from {folder.resolve()}, "
