@@ -18,13 +18,16 @@ class Engine(Protocol):
     @property
     def rank(self) -> int:
         """The rank of this process."""
+        ...
 
     @property
     def size(self) -> int:
         """The number of ranks."""
+        ...
 
     def exchange(self, words: Words) -> Words:
         """Send row q of (size, n) words to rank q; return those received, by rank."""
+        ...
 
     def start(
         self, words: Words, sent: Sequence[int], received: Sequence[int]
@@ -34,6 +37,7 @@ class Engine(Protocol):
         Returns a function that waits for the words of all ranks, of which rank q sends
         ``received[q]``, and returns them in the order of the ranks.
         """
+        ...
 
 
 class OneProcess:

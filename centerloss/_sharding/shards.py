@@ -61,12 +61,14 @@ class Shard(Protocol):
     @property
     def dtype(self) -> np.dtype[Any]:
         """float32 or float64."""
+        ...
 
     def read(self, labels: NDArray[np.int64], out: NDArray[Any]) -> None:
         """Store the centers with these labels."""
 
     def piece(self, first: int, last: int) -> NDArray[Any]:
         """Return the centers first..last-1."""
+        ...
 
     def store(self, first: int, rows: NDArray[Any]) -> None:
         """Set the centers from `first` on."""
@@ -293,28 +295,26 @@ class Shards:
 
         self._agree("load", prepare)
         assert found is not None
+        whole = found
         self.incomplete = True
         read = _folders.read_rows
         self._together(
             lambda: read(
-                found,
+                whole,
                 self.first,
                 self.last,
                 lambda first, rows: shard.store(first - self.first, rows),
             )
         )
         self.incomplete = False
-        return found.settings
+        return whole.settings
 
     def _begin(
         self, kind: str, prepare: Callable[[], tuple[Rows, Mapping[str, Any]]]
     ) -> Call:
-        rows: Rows
-        route: Route
-        packed: Words | None
+        prepared: list[tuple[Rows, Route, Words | None]] = []
 
         def own_headers() -> tuple[list[Header], Mapping[str, Any]]:
-            nonlocal rows, route, packed
             rows, settings = prepare()
             if len(rows.labels) > MAX_ROWS:
                 raise ValueError(
@@ -323,6 +323,7 @@ class Shards:
             route = find_route(rows.labels, self._blocks)
             # Here, since a lack of memory is an error on all ranks until they agree.
             packed = None if kind == "loss" else pack_rows(rows, route)
+            prepared.append((rows, route, packed))
             header = self._header(kind, settings, rows.type)
             header = header._replace(
                 state=DONE if rows.done and header.state == GOOD else header.state,
@@ -338,7 +339,7 @@ class Shards:
             ], settings
 
         headers = self._agree(kind, own_headers)
-        return Call(self.engine, self.shape[1], rows, route, packed, headers)
+        return Call(self.engine, self.shape[1], *prepared[0], headers)
 
     def _header(self, kind: str, settings: Mapping[str, Any], type_: str) -> Header:
         return Header(
@@ -380,8 +381,9 @@ class Shards:
     def _together(self, action: Callable[[], _Value]) -> _Value:
         """Do something on all ranks; if it fails on one, raise an error on all."""
         error = None
+        values: list[_Value] = []
         try:
-            value = action()
+            values.append(action())
         except Exception as found:
             error = found
         header = self._header("report", {}, TYPES[0])
@@ -397,7 +399,7 @@ class Shards:
                 f"saving or loading failed on {ranks_where(failed)}, where the error "
                 "says why"
             )
-        return value
+        return values[0]
 
 
 def _check_shared(
