@@ -125,10 +125,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     options = _parse(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    settings = replace(
-        QUICK if options.quick else TRIPLES if options.triples else Settings(),
-        network=options.network,
-    )
+    settings = TRIPLES if options.triples else Settings()
+    if options.quick:
+        settings = replace(QUICK, things=settings.things, seen=settings.seen)
+    settings = replace(settings, network=options.network)
     machine = _describe(options.device)
     data = options.data.resolve().name if options.data else DIGITS
     results = {"machine": machine, "data": data, "jobs": options.jobs}

@@ -26,10 +26,10 @@ WITH_DATA = Settings(loss_weights=(0.0, 0.03), epochs=8)
 
 EPILOG = """\
 Center loss makes classes compact: compare the ratios, and the accuracies by the nearest
-center. A large loss weight can lower the accuracy of the scores: two features leave the
-classes little room, and center loss draws them together. Which loss weight is best
-depends on the images, the network and the number of classes, so try several, or more
-features, as in --feat-dim 16.
+center. A large loss weight can lower the accuracy of the scores: it brings the classes
+closer to each other, and in two dimensions they are close already. Which loss weight is
+best depends on the images, the network and the number of classes, so try several, or
+more features, as in --feat-dim 16.
 """
 
 
