@@ -37,11 +37,30 @@ class Settings(NamedTuple):
 def given_batches(
     batches: Tensor | Iterable[tuple[Tensor, Tensor]], labels: Tensor | None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Return the batches that were given as such, or as embeddings and labels."""
+    """Yield the batches that were given as such, or as embeddings and labels."""
     if isinstance(batches, Tensor):
         if labels is None:
             raise TypeError("labels is None, expected one label per row")
-        return iter([(batches, labels)])
+        yield batches, labels
+        return
+    kind = type(batches).__name__
     if labels is not None:
-        raise TypeError("labels is given, but batches is no tensor")
-    return iter(batches)
+        raise TypeError(f"batches is a {kind}, expected a tensor, as labels are given")
+    try:
+        pairs = iter(batches)
+    except TypeError as error:
+        raise TypeError(
+            f"batches is a {kind}, expected an iterable of (embeddings, labels)"
+        ) from error
+    for i, batch in enumerate(pairs):
+        if not isinstance(batch, tuple | list):
+            raise TypeError(
+                f"batches[{i}] is a {type(batch).__name__}, "
+                "expected a pair (embeddings, labels)"
+            )
+        if len(batch) != 2:
+            raise ValueError(
+                f"batches[{i}] has {len(batch)} items, "
+                "expected a pair (embeddings, labels)"
+            )
+        yield batch[0], batch[1]

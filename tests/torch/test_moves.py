@@ -401,9 +401,10 @@ def test_init_centers_without_rows(batches):
         (lambda x, y: [(x, y), (x, y[1:])], ValueError),
         (lambda x, y: [(x, y), (x.long(), y)], TypeError),
         (lambda x, y: [(x, y), (x, y.tolist())], TypeError),
-        (lambda x, y: [(x, y), x], ValueError),
+        (lambda x, y: [(x, y), x], TypeError),
+        (lambda x, y: [(x, y), (x, y, y)], ValueError),
     ],
-    ids=["loader", "label", "shape", "dtype", "type", "no pair"],
+    ids=["loader", "label", "shape", "dtype", "type", "no pair", "three"],
 )
 def test_an_error_midway_leaves_the_centers(batches, error):
     embeddings, labels, _ = batch()
@@ -417,5 +418,5 @@ def test_init_centers_takes_labels_with_a_tensor_and_only_then():
     embeddings, labels, _ = batch()
     with pytest.raises(TypeError, match="labels is None, expected one label per row"):
         module().init_centers(embeddings)
-    with pytest.raises(TypeError, match="labels is given, but batches is no tensor"):
+    with pytest.raises(TypeError, match="^batches is a list, expected a tensor, as"):
         module().init_centers([(embeddings, labels)], labels)

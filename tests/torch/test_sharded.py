@@ -681,10 +681,11 @@ def test_init_centers_without_rows(batches):
         (lambda x, y: ([(x, y), (x[:, 1:], y)],), ValueError, "^embeddings has 5 val"),
         (lambda x, y: ([(x, y), (x.long(), y)],), TypeError, "^embeddings has dtype "),
         (lambda x, y: ([(x, y), (x, y.tolist())],), TypeError, "^labels is a list"),
-        (lambda x, y: ([(x, y), x],), ValueError, "unpack"),
+        (lambda x, y: ([(x, y), x],), TypeError, r"^batches\[1\] is a Tensor, exp"),
+        (lambda x, y: ([(x, y, y)],), ValueError, r"^batches\[0\] has 3 items, exp"),
         (lambda x, _: (x,), TypeError, "^labels is None, expected one label per row$"),
-        (lambda x, y: ([(x, y)], y), TypeError, "^labels is given, but batches is no "),
-        (lambda *_: (3,), TypeError, "not iterable"),
+        (lambda x, y: ([(x, y)], y), TypeError, "^batches is a list, expected a ten"),
+        (lambda *_: (3,), TypeError, "^batches is a int, expected an iterable of"),
     ],
 )
 @pytest.mark.usefixtures("path")
