@@ -432,6 +432,7 @@ class CenterClassifier(
             if self.metric == "cosine":
                 zeros = np.flatnonzero(~rows.any(axis=1))
                 halves[zeros[:, np.newaxis], seen] = 1
+            del rows  # the memory of the next block
             yield block, halves
 
 

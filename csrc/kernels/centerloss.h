@@ -3,7 +3,7 @@
  *
  * Center loss (Wen, Zhang, Li, Qiao, ECCV 2016) pulls the feature row x_i of
  * every sample towards the center c_j of its class j = y_i. README.md in the
- * folder above has the formulas and says how the numbers are rounded.
+ * folder above has the algorithm and says how the numbers are rounded.
  *
  * Shapes, used everywhere:
  *

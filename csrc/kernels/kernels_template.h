@@ -9,7 +9,7 @@
  *                        and stream
  *     NAME(base)         base with a suffix of the pair
  *
- * README.md in the folder above has the formulas of what is computed here.
+ * README.md in the folder above has the algorithm and the symbols.
  */
 
 /* One row and its center. Arrays that are written overlap no others. */

@@ -52,7 +52,7 @@ MODULES = ["", ".demo", ".distributed", ".reference", ".sklearn", ".torch"]
 
 def public_names(module):
     """The names in ``__all__`` of the source of a module, which is not imported."""
-    path = ROOT.joinpath(*f"centerloss{module}".split("."))
+    path = Path(centerloss.__file__).parent.joinpath(*module.split("."))
     path = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     (names,) = re.findall(
         r"^__all__ = (\[.*?\])$", path.read_text("utf-8"), re.M | re.S
