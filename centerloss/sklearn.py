@@ -432,7 +432,7 @@ class CenterClassifier(
             if self.metric == "cosine":
                 zeros = np.flatnonzero(~rows.any(axis=1))
                 halves[zeros[:, np.newaxis], seen] = 1
-            del rows  # the memory of the next block
+            del rows  # its memory is free while the next block is made
             yield block, halves
 
 

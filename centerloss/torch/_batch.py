@@ -52,15 +52,10 @@ def given_batches(
         raise TypeError(
             f"batches is a {kind}, expected an iterable of (embeddings, labels)"
         ) from error
+    expected = "expected a pair (embeddings, labels)"
     for i, batch in enumerate(pairs):
         if not isinstance(batch, tuple | list):
-            raise TypeError(
-                f"batches[{i}] is a {type(batch).__name__}, "
-                "expected a pair (embeddings, labels)"
-            )
+            raise TypeError(f"batches[{i}] is a {type(batch).__name__}, {expected}")
         if len(batch) != 2:
-            raise ValueError(
-                f"batches[{i}] has {len(batch)} items, "
-                "expected a pair (embeddings, labels)"
-            )
+            raise ValueError(f"batches[{i}] has {len(batch)} items, {expected}")
         yield batch[0], batch[1]
